@@ -1,0 +1,44 @@
+"""Derivatives of any array function, on any array library, that say how right they are.
+
+Examples
+--------
+>>> import numpy as np
+>>> import arraydiff
+>>> def energy(x):
+...     return np.sum(x**2) / 2 + np.sin(x[0])
+>>> arraydiff.grad(energy)(np.array([0.0, 3.0]))
+array([1., 3.])
+"""
+
+from arraydiff.config import DifferentiationConfig, DifferentiationMethod
+from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
+from arraydiff.products import hvp, jvp, vjp
+from arraydiff.record import record
+from arraydiff.result import GradientResult, HessianResult, JacobianResult, Status
+from arraydiff.transforms import derivative, grad, hessian, jacfwd, jacobian, jacrev, value_and_grad
+from arraydiff.validation import check_grad
+
+__all__ = [
+    "DifferentiationConfig",
+    "DifferentiationMethod",
+    "DifferentiationWarning",
+    "GradientResult",
+    "HessianResult",
+    "JacobianResult",
+    "NumericalStabilityError",
+    "Status",
+    "check_grad",
+    "derivative",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jvp",
+    "record",
+    "value_and_grad",
+    "vjp",
+]
+
+__version__ = "0.1.0"

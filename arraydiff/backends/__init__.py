@@ -1,0 +1,76 @@
+"""The registry: the array library of the input chooses the backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from arraydiff.backends.base import Backend
+from arraydiff.backends.cupy import CupyBackend
+from arraydiff.backends.dask import DaskBackend
+from arraydiff.backends.jax import JaxBackend
+from arraydiff.backends.numpy import NumpyBackend
+from arraydiff.backends.torch import TorchBackend
+
+__all__ = ["Backend", "backend_of", "float0_zeros", "is_array"]
+
+BACKENDS: tuple[type[Backend], ...] = (NumpyBackend, CupyBackend, TorchBackend, JaxBackend, DaskBackend, Backend)
+"""The first that owns an array serves it; the last one serves whatever speaks the standard."""
+
+
+def is_array(value: object) -> bool:
+    """Whether `value` is an array of any library."""
+    return isinstance(value, np.ndarray) or bool(array_api_compat.is_array_api_obj(value))
+
+
+def backend_of(leaves: Iterable[Any]) -> Backend:
+    """The backend of the arrays among `leaves`; NumPy where there are only numbers.
+
+    Raises
+    ------
+    TypeError
+        The arrays are of several libraries or devices.
+    """
+    found = [_backend(leaf) for leaf in leaves if is_array(leaf)]
+    if not found:
+        return _numpy()
+    for other in found[1:]:
+        if other != found[0]:
+            places = " and ".join(f"{b.xp.__name__} on {b.device}" for b in (found[0], other))
+            raise TypeError(f"the arguments to differentiate lie on several libraries or devices: {places}; move them")
+    return found[0]
+
+
+def _backend(array: Any) -> Backend:
+    kind = _KINDS.get(type(array)) or _find_kind(array)
+    if kind is NumpyBackend:
+        return _numpy()
+    return kind(array_api_compat.array_namespace(array), array_api_compat.device(array))
+
+
+@cache
+def _numpy() -> Backend:
+    """NumPy has one device, and asking for namespace and device costs more than a small f."""
+    complete = hasattr(np, "astype")  # NumPy 2.1 speaks the standard by itself, and without wrappers' costs
+    return NumpyBackend(np if complete else array_api_compat.array_namespace(np.zeros(0)), "cpu")
+
+
+_KINDS: dict[type, type[Backend]] = {}
+
+
+def _find_kind(array: Any) -> type[Backend]:
+    kind = next((backend for backend in BACKENDS if backend.owns(array)), None)
+    if kind is None:
+        raise TypeError(
+            f"{type(array).__name__} is no array of a library that speaks the array API; pass one that does"
+        )
+    return _KINDS.setdefault(type(array), kind)
+
+
+def float0_zeros(shape: tuple[int, ...]) -> Any:
+    """JAX's derivative with respect to integers: an array of nothing."""
+    return np.zeros(shape, dtype=[("float0", np.void, 0)])

@@ -1,0 +1,127 @@
+"""What the core asks of an array library beyond the standard; the defaults serve any library that speaks it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+
+from arraydiff._typing import Array, Namespace
+
+RAY_SEED = 20261123
+"""Rays are the same in every process and thread: same f, x and config, same bits."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One array library on one device."""
+
+    xp: Namespace
+    device: Any
+
+    complex_warnings = (np.exceptions.ComplexWarning,)
+    """Warnings by which the library says that an imaginary part is lost."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.xp.__name__, self.device)  # modules cannot be pickled, workers need it
+
+    @classmethod
+    def owns(cls, array: Array) -> bool:
+        """Whether `array` is of this library."""
+        return hasattr(array, "__array_namespace__")
+
+    @cached_property
+    def default_float(self) -> Any:
+        """The dtype of a Python float."""
+        return self.xp.float64
+
+    @cached_property
+    def index_dtype(self) -> Any:
+        """The dtype of indices."""
+        return self.xp.int64
+
+    def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
+        """A number, a host array or an array of this library, as an array on this device."""
+        if isinstance(value, np.ndarray | np.generic) and not self._is_host:
+            value = value.tolist()  # numbers pass every border; host arrays do not
+        return self.xp.asarray(value, dtype=dtype, device=self.device, copy=copy)
+
+    _is_host = False
+
+    def with_entry(self, fresh: Array, index: int, value: Array) -> Array:
+        """`fresh`, an array of ours that nobody else holds, with one entry replaced."""
+        fresh[index] = value
+        return fresh
+
+    def copy(self, array: Array) -> Array:
+        """A new array with the same contents."""
+        return self.xp.asarray(array, copy=True)
+
+    def detached(self, array: Array) -> Array:
+        """The array without its history in the library's own differentiation."""
+        return array
+
+    def scalar(self, array: Array) -> Any:
+        """What f receives for an argument that came as a Python float."""
+        return array
+
+    def gather(self, columns: Sequence[Array]) -> Array:
+        """k arrays (m,) as one (m, k)."""
+        return self.xp.stack(list(columns), axis=-1)
+
+    def settle(self, array: Array) -> Array:
+        """The array computed, where the library is lazy."""
+        return array
+
+    def computed(self, *arrays: Array) -> tuple[Array, ...]:
+        """Results of ours, computed, where the library is lazy: else 0 / 0 of a tableau warns when the user computes."""
+        return arrays
+
+    def read(self, codes: Array) -> list[int]:
+        """The one place where the host waits for the device: a 1-D array of small integers."""
+        return [int(codes[i]) for i in range(codes.shape[0])]
+
+    def ray(self, n: int, dtype: Any) -> Array:
+        """n numbers in ±[1/2, 1], always the same ones."""
+        return self.asarray(_host_ray(n), dtype)
+
+    def on_device(self) -> contextlib.AbstractContextManager[Any]:
+        """Entered once a public call: what is created lands on x's device."""
+        return contextlib.nullcontext()
+
+    def flat(self, value: Any) -> Array | None:
+        """A copy (m,) of what f returned, where it is one real floating array or number of this library; else None."""
+        return None
+
+    def error_state(self) -> dict[str, Any]:
+        """How the caller wants floating-point errors to be handled."""
+        return dict(np.geterr())
+
+    def openly(self, error_state: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
+        """Entered where f is evaluated at x itself: what it warns of there is the user's."""
+        return np.errstate(**error_state)
+
+    def quietly(self) -> contextlib.AbstractContextManager[Any]:
+        """Entered around a derivative: log(-1) at a displaced point and 0 / 0 in a tableau are expected."""
+        return np.errstate(all="ignore")
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether the library says by `error` that memory ran out."""
+        return isinstance(error, MemoryError)
+
+
+def _restore(kind: type[Backend], namespace: str, device: Any) -> Backend:
+    return kind(importlib.import_module(namespace), device)
+
+
+@cache
+def _host_ray(n: int) -> np.ndarray:
+    random = np.random.Generator(np.random.PCG64(RAY_SEED))
+    ray: np.ndarray = random.uniform(0.5, 1.0, n) * random.choice(np.array([-1.0, 1.0]), n)
+    ray.flags.writeable = False
+    return ray

@@ -1,0 +1,35 @@
+"""CuPy: creation follows the current device, so x's device is entered once a public call."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from arraydiff._typing import Array
+from arraydiff.backends.base import Backend
+
+
+@dataclass(frozen=True)
+class CupyBackend(Backend):
+    """Arrays of CuPy, on one CUDA device."""
+
+    @classmethod
+    def owns(cls, array: Array) -> bool:
+        return bool(array_api_compat.is_cupy_array(array))
+
+    def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
+        if isinstance(value, np.ndarray | np.generic):
+            value = np.asarray(value)
+        # device= is ignored by CuPy's creation functions: the device is the one entered by on_device()
+        return self.xp.asarray(value, dtype=dtype, copy=copy)
+
+    def read(self, codes: Array) -> list[int]:
+        return list(codes.get().tolist())
+
+    def on_device(self) -> contextlib.AbstractContextManager[Any]:
+        manager: contextlib.AbstractContextManager[Any] = self.device
+        return manager

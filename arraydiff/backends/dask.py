@@ -1,0 +1,42 @@
+"""Dask: lazy arrays, computed once a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from arraydiff._typing import Array
+from arraydiff.backends.base import Backend
+
+
+@dataclass(frozen=True)
+class DaskBackend(Backend):
+    """Arrays of Dask."""
+
+    @classmethod
+    def owns(cls, array: Array) -> bool:
+        return bool(array_api_compat.is_dask_array(array))
+
+    def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
+        if isinstance(value, np.ndarray | np.generic):
+            value = np.array(value)
+        return self.xp.asarray(value, dtype=dtype)
+
+    def settle(self, array: Array) -> Array:
+        return array.persist()
+
+    def computed(self, *arrays: Array) -> tuple[Array, ...]:
+        import dask
+
+        return tuple(dask.persist(*arrays, scheduler="synchronous"))
+
+    def gather(self, columns: Sequence[Array]) -> Array:
+        return self.xp.stack(list(columns), axis=-1).rechunk(-1)
+
+    def read(self, codes: Array) -> list[int]:
+        # in this thread: NumPy's error state does not reach Dask's
+        return list(codes.compute(scheduler="synchronous").tolist())

@@ -1,0 +1,52 @@
+"""JAX, eager: arrays cannot be written, and without x64 there is no float64."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from arraydiff._typing import Array
+from arraydiff.backends.base import Backend
+
+
+@dataclass(frozen=True)
+class JaxBackend(Backend):
+    """Arrays of JAX."""
+
+    @classmethod
+    def owns(cls, array: Array) -> bool:
+        return bool(array_api_compat.is_jax_array(array))
+
+    @cached_property
+    def default_float(self) -> Any:
+        return self.xp.asarray(1.0).dtype
+
+    @cached_property
+    def index_dtype(self) -> Any:
+        return self.xp.asarray(0).dtype
+
+    def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
+        return self.xp.asarray(value, dtype=dtype, device=self.device, copy=copy)
+
+    def copy(self, array: Array) -> Array:
+        return array  # nobody can write to it
+
+    def with_entry(self, fresh: Array, index: int, value: Array) -> Array:
+        return fresh.at[index].set(value)
+
+    def read(self, codes: Array) -> list[int]:
+        return list(np.asarray(codes).tolist())
+
+    def on_device(self) -> contextlib.AbstractContextManager[Any]:
+        import jax
+
+        manager: contextlib.AbstractContextManager[Any] = jax.default_device(self.device)
+        return manager
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)

@@ -1,0 +1,46 @@
+"""NumPy: the mandatory fallback, also for Python numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from arraydiff._typing import Array
+from arraydiff.backends.base import Backend
+
+
+@dataclass(frozen=True)
+class NumpyBackend(Backend):
+    """Arrays of NumPy."""
+
+    _is_host = True
+
+    @classmethod
+    def owns(cls, array: Array) -> bool:
+        return bool(array_api_compat.is_numpy_array(array))
+
+    def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
+        return np.asarray(value, dtype=dtype) if not copy else np.array(value, dtype=dtype)
+
+    def copy(self, array: Array) -> Array:
+        return np.array(array)
+
+    def scalar(self, array: Array) -> Any:
+        return array[()]
+
+    def flat(self, value: Any) -> Array | None:
+        if isinstance(value, float):  # np.float64 too
+            return np.array([value])
+        if type(value) is np.ndarray and value.dtype == np.float64:
+            return value.flatten()
+        return None
+
+    def gather(self, columns: Sequence[Array]) -> Array:
+        return columns[0][:, None] if len(columns) == 1 else np.array(columns).T
+
+    def read(self, codes: Array) -> list[int]:
+        return list(codes.tolist())

@@ -1,0 +1,49 @@
+"""PyTorch: f sees detached tensors, else its graph grows with every point."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from arraydiff._typing import Array
+from arraydiff.backends.base import Backend
+
+
+@dataclass(frozen=True)
+class TorchBackend(Backend):
+    """Tensors of PyTorch."""
+
+    @classmethod
+    def owns(cls, array: Array) -> bool:
+        return bool(array_api_compat.is_torch_array(array))
+
+    def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
+        if isinstance(value, np.ndarray | np.generic):
+            value = np.array(value)  # a copy: torch warns of arrays that cannot be written
+        if dtype is None and isinstance(value, float):
+            dtype = self.xp.float64  # torch's own default is float32
+        return self.xp.asarray(value, dtype=dtype, device=self.device, copy=copy)
+
+    def copy(self, array: Array) -> Array:
+        return array.clone()
+
+    def detached(self, array: Array) -> Array:
+        return array.detach()
+
+    def read(self, codes: Array) -> list[int]:
+        return list(codes.tolist())
+
+    def on_device(self) -> contextlib.AbstractContextManager[Any]:
+        import torch
+
+        no_grad: contextlib.AbstractContextManager[Any] = torch.no_grad()
+        return no_grad
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        import torch
+
+        return isinstance(error, MemoryError | torch.OutOfMemoryError)

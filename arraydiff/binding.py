@@ -1,0 +1,245 @@
+"""From a user's call to a problem: arguments checked and laid flat, options spread over the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from arraydiff._typing import Array, PyTree
+from arraydiff.arguments import (
+    Argnums,
+    Layout,
+    Leaf,
+    flatten,
+    is_real,
+    layout_of,
+    ravel,
+    spread,
+)
+from arraydiff.backends import Backend, backend_of
+from arraydiff.config import DifferentiationConfig
+from arraydiff.problem import Call, Problem
+
+ULPS_OUTSIDE = 4
+"""A parameter outside its bounds by no more is a rounding error of an optimiser: it is clipped."""
+
+FREE, PINNED, OUTSIDE = range(3)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which inputs a transform takes."""
+
+    name: str
+    holomorphic: bool = False
+    allow_int: bool = False
+    complex_inputs: bool = False  # gradients take them: u_x - i u_y
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A call, ready to be differentiated."""
+
+    problem: Problem
+    layout: Layout
+    index: tuple[int, ...]  # the parameters that can move
+
+
+def bind(
+    fun: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    argnums: Argnums,
+    config: DifferentiationConfig,
+    rules: Rules,
+    *,
+    has_aux: bool = False,
+    cotangent: Array | None = None,
+    complex_refused: str = "",
+) -> Bound:
+    """The problem that a call poses.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As JAX's transforms do, and for options that do not fit x.
+    """
+    places = argnums.places(fun, args, kwargs)
+    chosen = [kwargs[place] if isinstance(place, str) else args[place] for place in places]
+    tree = chosen[0] if argnums.single else tuple(chosen)
+    backend = backend_of(flatten(tree)[0])
+    with backend.on_device():
+        layout, arrays = layout_of(backend, tree)
+        layout, arrays = _checked(backend, layout, arrays, rules)
+        call = Call(
+            fun,
+            args,
+            kwargs,
+            places,
+            argnums.single,
+            layout,
+            backend,
+            backend.error_state(),
+            has_aux,
+            config.batch_axis if config.vectorized else None,
+            cotangent,
+        )
+        problem, index = _posed(call, layout, arrays, config, complex_refused)
+    return Bound(problem, layout, index)
+
+
+def _checked(backend: Backend, layout: Layout, arrays: Sequence[Array], rules: Rules) -> tuple[Layout, list[Array]]:
+    """Dtypes as JAX wants them; integers that are let through become constants."""
+    leaves, moving = [], []
+    for leaf, array in zip(layout.leaves, arrays, strict=True):
+        kept = _checked_leaf(backend, leaf, array, rules)
+        leaves.append(kept)
+        if kept.constant is None:
+            moving.append(array)
+    return Layout(layout.structure, tuple(leaves)), moving
+
+
+def _checked_leaf(backend: Backend, leaf: Leaf, array: Array, rules: Rules) -> Leaf:
+    if rules.holomorphic:
+        if not leaf.is_complex:
+            raise TypeError(
+                f"{rules.name} with holomorphic=True requires inputs with complex dtype, but got {leaf.dtype}; "
+                "cast them to complex, or leave holomorphic out"
+            )
+        return leaf
+    if is_real(backend, leaf.dtype) or (leaf.is_complex and rules.complex_inputs):
+        return leaf
+    if leaf.is_complex:
+        raise TypeError(
+            f"{rules.name} requires real-valued inputs (input dtype that is a sub-dtype of floating), but got {leaf.dtype}; "
+            "for holomorphic functions pass holomorphic=True, or differentiate with respect to real and imaginary parts"
+        )
+    if rules.allow_int:
+        return Leaf(leaf.shape, leaf.dtype, constant=array)
+    raise TypeError(
+        f"{rules.name} requires real- or complex-valued inputs (input dtype that is a sub-dtype of inexact), but got "
+        f"{leaf.dtype}; cast the argument to float, as in float(x) or x.astype(float), or pass allow_int=True"
+    )
+
+
+def _posed(
+    call: Call, layout: Layout, arrays: Sequence[Array], config: DifferentiationConfig, complex_refused: str
+) -> tuple[Problem, tuple[int, ...]]:
+    backend, xp = call.backend, call.backend.xp
+    moving = [leaf for leaf in layout.leaves if leaf.constant is None]
+    dtype, narrow, eps = _precision(backend, moving)
+    x = ravel(backend, moving, arrays, dtype)
+    if config.scale is None:
+        size = xp.abs(x)
+        info = xp.finfo(dtype)
+        tiny = size < float(info.smallest_normal) / float(info.eps)
+        scale = xp.where(tiny, xp.ones_like(size), size)
+    else:
+        scale = xp.abs(spread(backend, layout, config.scale, "scale", dtype, 1.0))
+    step = None
+    if config.step_size is not None:
+        step = spread(backend, layout, config.step_size, "step_size", dtype, 1.0)
+    elif config.relative_step is not None:
+        step = config.relative_step * scale
+    lower, upper = _limits(backend, layout, config.bounds, dtype)
+    index = tuple(range(int(x.shape[0])))
+    if lower is not None and upper is not None:
+        x, index = _inside(backend, layout, x, lower, upper, eps)
+    refused = complex_refused or ("f is itself a numerical derivative" if call.measured else "")
+    if layout.has_complex:
+        refused = "x is complex already"
+    return Problem(call, x, eps, scale, lower, upper, step, narrow, refused), index
+
+
+def _precision(backend: Backend, leaves: Sequence[Leaf]) -> tuple[Any, Any, float]:
+    """The dtype of the flat vector, a narrower one that f's arguments are cast to, and the coarser eps."""
+    xp = backend.xp
+    if not leaves:
+        return backend.default_float, None, float(xp.finfo(backend.default_float).eps)
+    by_eps = sorted((float(xp.finfo(leaf.dtype).eps), i) for i, leaf in enumerate(leaves))
+    (fine, i), (coarse, j) = by_eps[0], by_eps[-1]
+    widest, narrowest = _real_dtype(backend, leaves[i]), _real_dtype(backend, leaves[j])
+    if fine > float(xp.finfo(xp.float32).eps):  # half precision: the tableau would overflow
+        widest = xp.float32
+    return widest, narrowest if widest != narrowest else None, coarse
+
+
+def _real_dtype(backend: Backend, leaf: Leaf) -> Any:
+    if not leaf.is_complex:
+        return leaf.dtype
+    return backend.xp.float64 if leaf.dtype == backend.xp.complex128 else backend.xp.float32
+
+
+def _limits(backend: Backend, layout: Layout, bounds: Any, dtype: Any) -> tuple[Array | None, Array | None]:
+    if bounds is None:
+        return None, None
+    if layout.has_complex:
+        raise ValueError("bounds are for real parameters, but x is complex: differentiate its real and imaginary parts")
+    low, high = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
+    return (
+        spread(backend, layout, low, "bounds[0]", dtype, float("-inf")),
+        spread(backend, layout, high, "bounds[1]", dtype, float("inf")),
+    )
+
+
+def _inside(
+    backend: Backend, layout: Layout, x: Array, lower: Array, upper: Array, eps: float
+) -> tuple[Array, tuple[int, ...]]:
+    """X clipped where it is outside by rounding, and the parameters that can move."""
+    xp = backend.xp
+    slack = ULPS_OUTSIDE * eps * xp.maximum(xp.abs(x), xp.minimum(xp.abs(lower), xp.abs(upper)))
+    outside = xp.logical_or(x < lower - slack, x > upper + slack)
+    crossed = xp.logical_or(outside, lower > upper)
+    pinned = lower == upper
+    codes = xp.where(crossed, xp.full_like(x, OUTSIDE), xp.where(pinned, xp.full_like(x, PINNED), xp.zeros_like(x)))
+    read = backend.read(xp.astype(codes, xp.int8))
+    if OUTSIDE in read:
+        path = layout.path(read.index(OUTSIDE))
+        raise ValueError(f"x{path} lies outside its bounds (or they are crossed): move it inside, or widen bounds")
+    return xp.minimum(xp.maximum(x, lower), upper), tuple(i for i, code in enumerate(read) if code == FREE)
+
+
+def tangent_of(bound: Bound, tangents: PyTree) -> Array:
+    """Tangents (n,) laid flat beside x, with JAX's errors where they do not fit."""
+    backend = bound.problem.backend
+    layout, arrays = layout_of(backend, tangents)
+    if not same_structure(bound.layout, layout):
+        raise TypeError("primals and tangents must have the same tree structure")
+    for mine, theirs in zip(bound.layout.leaves, layout.leaves, strict=True):
+        if mine.shape != theirs.shape:
+            raise ValueError(f"tangents must have the shapes of the primals, got {theirs.shape} beside {mine.shape}")
+        if mine.dtype != theirs.dtype:
+            raise TypeError(f"tangents must have the dtypes of the primals, got {theirs.dtype} beside {mine.dtype}")
+    return ravel(backend, layout.leaves, arrays, bound.problem.x.dtype)
+
+
+def same_structure(one: Layout, other: Layout) -> bool:
+    """Whether two trees differ in their leaves alone."""
+    one_leaf = (
+        None if layout.structure is None or layout.structure.num_nodes == 1 else layout.structure
+        for layout in (one, other)
+    )
+    first, second = one_leaf
+    return bool(first == second)
+
+
+def checked_output(backend: Backend, layout: Layout, name: str, *, holomorphic: bool, complex_outputs: bool) -> None:
+    """Output dtypes as JAX wants them.
+
+    Raises
+    ------
+    TypeError
+        Integers, and complex numbers where they are not expected.
+    """
+    for leaf in layout.leaves:
+        if holomorphic and not leaf.is_complex:
+            raise TypeError(f"{name} with holomorphic=True requires outputs with complex dtype, but got {leaf.dtype}")
+        if leaf.is_complex and not (holomorphic or complex_outputs):
+            raise TypeError(
+                f"{name} requires real-valued outputs (output dtype that is a sub-dtype of floating), but got {leaf.dtype}; "
+                "for holomorphic functions pass holomorphic=True; for others differentiate real and imaginary parts"
+            )
+        if not (leaf.is_complex or is_real(backend, leaf.dtype)):
+            wanted = "real- or complex-valued" if complex_outputs else "real-valued"
+            raise TypeError(f"{name} requires {wanted} outputs, but got {leaf.dtype}; cast what f returns to float")

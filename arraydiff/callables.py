@@ -1,0 +1,280 @@
+"""The object that a transform returns: called like JAX's functions, and asked for more."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from arraydiff import assembly
+from arraydiff._typing import Array, PyTree
+from arraydiff.arguments import Argnums, Layout
+from arraydiff.binding import Bound, Rules, bind, checked_output
+from arraydiff.config import DifferentiationConfig
+from arraydiff.engine import Derivative, columns_of, differentiate, elementwise
+from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
+from arraydiff.explain import Story
+from arraydiff.record import Record, active_records, unrecorded
+from arraydiff.result import DerivativeResult, Status
+
+PACKAGE = str(Path(__file__).parent)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a transform was asked for at decoration."""
+
+    argnums: Argnums
+    config: DifferentiationConfig
+    has_aux: bool = False
+    holomorphic: bool = False
+    allow_int: bool = False
+    full_output: bool = False
+
+
+class Transform:
+    """A derivative of `fun`: ``g(x)`` gives bare arrays, ``g.result(x)`` all that is known of them.
+
+    It holds no state of a call: several threads may call it at once, and it can be pickled where `fun` can.
+    """
+
+    title: ClassVar[str]
+    result_type: ClassVar[type[DerivativeResult]]
+    complex_inputs: ClassVar[bool] = False
+    complex_outputs: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = False
+
+    def __init__(self, fun: Callable[..., Any], options: Options) -> None:
+        if not callable(fun):
+            raise TypeError(f"{self.title} expected a callable to differentiate, got {type(fun).__name__}")
+        functools.update_wrapper(self, fun)
+        name = getattr(fun, "__name__", type(fun).__name__)
+        self.__name__ = name
+        self.__doc__ = (
+            f"{self.described} of {name} with respect to positional argument(s) {options.argnums.described}. Takes the same "
+            f"arguments as {name}. {fun.__doc__ or ''}"
+        )
+        self.fun, self.options = fun, options
+        self.learnt: dict[str, str] = {}
+
+    described: ClassVar[str]
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """A transform of a method binds like the method."""
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<{self.title} of {self.__name__}, argnums={self.options.argnums.described}, {self.options.config!r}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The derivative as bare arrays, in JAX's structure."""
+        bound, derivative = self._run(args, kwargs)
+        with bound.problem.backend.on_device(), bound.problem.backend.quietly():
+            if self.options.full_output:
+                return self._result(bound, derivative)
+            return self._bare(bound, derivative, self._delivered(bound, derivative))
+
+    def result(self, *args: Any, **kwargs: Any) -> Any:
+        """The derivative with error bars, flags, costs and reasons."""
+        bound, derivative = self._run(args, kwargs)
+        with bound.problem.backend.on_device(), bound.problem.backend.quietly():
+            return self._result(bound, derivative)
+
+    def forget(self) -> None:
+        """Forget what was learnt of `fun`: that it does not take complex numbers, and why."""
+        self.learnt.clear()
+
+    def measure(self, *args: Any, **kwargs: Any) -> DerivativeResult:
+        """What an outer derivative needs of this one."""
+        with unrecorded():
+            result: DerivativeResult = self.result(*args, **kwargs)
+        return result
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Bound, Derivative]:
+        bound = self._bind(args, kwargs)
+        with bound.problem.backend.on_device(), bound.problem.backend.quietly():
+            derivative = self._differentiate(bound)
+        self._learn(derivative)
+        for total in active_records():
+            add_to(total, derivative)
+        return bound, derivative
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], cotangent: Array | None = None) -> Bound:
+        options = self.options
+        return bind(
+            self.fun,
+            args,
+            kwargs,
+            options.argnums,
+            options.config,
+            Rules(self.title, options.holomorphic, options.allow_int, self.complex_inputs),
+            has_aux=options.has_aux,
+            cotangent=cotangent,
+            complex_refused=self.learnt.get("complex", ""),
+        )
+
+    def _differentiate(self, bound: Bound) -> Derivative:
+        return differentiate(
+            bound.problem,
+            self.options.config,
+            self._index(bound),
+            elementwise if self.elementwise else columns_of,
+            check=self._check_output,
+        )
+
+    def _index(self, bound: Bound) -> tuple[int, ...]:
+        """The directions that are needed."""
+        if not self.options.holomorphic:
+            return bound.index
+        free = set(bound.index)
+        return tuple(
+            i for _, start, stop in bound.layout.spans for i in range(start, start + (stop - start) // 2) if i in free
+        )
+
+    def _check_output(self, bound_backend: Any, layout: Layout) -> None:
+        checked_output(
+            bound_backend,
+            layout,
+            self.title,
+            holomorphic=self.options.holomorphic,
+            complex_outputs=self.complex_outputs,
+        )
+
+    def _learn(self, derivative: Derivative) -> None:
+        reason = derivative.prepared.reason
+        if reason.startswith("f does not take complex numbers (") and (
+            "TypeError" in reason or "ComplexWarning" in reason
+        ):
+            self.learnt["complex"] = reason
+
+    def _assembled(self, bound: Bound, outputs: Layout, flat: Array, kind: str) -> PyTree:
+        return assembly.matrix(
+            bound.problem.backend, outputs, bound.layout, flat, kind, holomorphic=self.options.holomorphic
+        )
+
+    def _result(self, bound: Bound, derivative: Derivative) -> Any:
+        problem, dense, evaluator = bound.problem, derivative.dense, derivative.evaluator
+        outputs, backend = derivative.output.layout, problem.backend
+        return self.result_type(
+            derivative=self._assembled(bound, outputs, dense.columns, "value"),
+            value=self._value(bound, derivative),
+            aux=derivative.output.aux,
+            error_estimate=self._assembled(bound, outputs, dense.error, "error"),
+            step_sizes=self._steps(bound, derivative),
+            status=self._assembled(bound, outputs, dense.status, "status"),
+            method_used=derivative.prepared.method,
+            reason=derivative.prepared.reason,
+            function_calls=evaluator.calls,
+            function_points=evaluator.points,
+            rounds=evaluator.rounds,
+            computation_time=derivative.time,
+            noise_level=derivative.prepared.noise,
+            condition=self._condition(bound, derivative),
+            warnings=said(bound, derivative),
+            exceptions=tuple(failure.error for failure in evaluator.failures),
+            story=Story(
+                backend,
+                bound.layout,
+                outputs,
+                dense.columns,
+                dense.error,
+                dense.status,
+                derivative.doubtful,
+                problem.scale if problem.n == dense.columns.shape[1] else problem.xp.ones_like(dense.steps),
+            ),
+        )
+
+    def _steps(self, bound: Bound, derivative: Derivative) -> PyTree:
+        return assembly.vector(bound.problem.backend, bound.layout, derivative.dense.steps)
+
+    def _condition(self, bound: Bound, derivative: Derivative) -> PyTree:
+        """|x df/dx| / |f| for scalar f."""
+        problem, value = bound.problem, derivative.prepared.value
+        if value.shape[0] != 1 or bound.layout.has_complex:
+            return None
+        xp = problem.xp
+        size = xp.where(value == 0, xp.full_like(value, float("nan")), xp.abs(value))
+        return assembly.vector(problem.backend, bound.layout, xp.abs(problem.x * derivative.dense.columns[0, :]) / size)
+
+    def _delivered(self, bound: Bound, derivative: Derivative) -> Array:
+        """The flat values of a bare call, after what `unreliable` does about those that cannot be vouched for."""
+        policy, dense = self.options.config.unreliable, derivative.dense
+        if not (derivative.doubts or derivative.prepared.notes) or policy == "ignore":
+            return dense.columns
+        text = f"{self.title} of {self.__name__}: {' '.join(doubted(derivative))}"
+        if policy == "raise" and derivative.doubts:
+            failures = derivative.evaluator.failures
+            explained = self._result(bound, derivative).explain()
+            raise NumericalStabilityError(f"{text}\n{explained}") from (failures[0].error if failures else None)
+        if policy == "nan" and derivative.doubts:
+            xp = derivative.problem.xp
+            return xp.where(derivative.doubtful, xp.full_like(dense.columns, float("nan")), dense.columns)
+        warnings.warn(f"{text} .result(...).explain() tells which.", DifferentiationWarning, stacklevel=users_level())
+        return dense.columns
+
+    def _bare(self, bound: Bound, derivative: Derivative, flat: Array) -> Any:
+        output = derivative.output
+        values = self._assembled(bound, output.layout, flat, "value")
+        return (values, output.aux) if self.options.has_aux else values
+
+    def _value(self, bound: Bound, derivative: Derivative) -> PyTree:
+        return assembly.value(bound.problem.backend, derivative.output.layout, derivative.prepared.value)
+
+
+def users_level() -> int:
+    """The stacklevel of the first frame outside the package: the user's line."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+REASONS = {
+    "bar": "some error bars are wider than error_tolerance (1e-3 where not given) allows: give scale= or noise=, or make f more "
+    "exact.",
+}
+
+
+def doubted(derivative: Derivative) -> list[str]:
+    """Why entries are not vouched for: constant texts, so that Python's warning filters fold them."""
+    reasons = [REASONS.get(name) or f"some entries are {name}: {Status[name].remedy}." for name in derivative.doubts]
+    return reasons + [f"{note}." for note in derivative.prepared.notes]
+
+
+def said(bound: Bound, derivative: Derivative) -> list[str]:
+    """What a user should hear, with counts and places."""
+    texts = list(derivative.prepared.notes)
+    for name, count in derivative.doubts.items():
+        what = "with an error bar that is too wide" if name == "bar" else f"flagged {name}"
+        texts.append(f"{count} {'entry' if count == 1 else 'entries'} {what}")
+    for failure in derivative.evaluator.failures[:3]:
+        near = f" near x{bound.layout.path(failure.parameter)}" if failure.parameter is not None else ""
+        text = str(failure.error).splitlines()[0] if str(failure.error) else ""
+        texts.append(f"f raised {type(failure.error).__name__}{near}: {text}; set bounds, or scale x there")
+    if derivative.evaluator.exhausted:
+        texts.append("max_evaluations is spent; raise it for the entries that are UNRESOLVED")
+    return texts
+
+
+def add_to(total: Record, derivative: Derivative) -> None:
+    """Count a derivative in an open record."""
+    xp, dense, evaluator = derivative.problem.xp, derivative.dense, derivative.evaluator
+    total.derivatives += 1
+    total.calls += evaluator.calls
+    total.points += evaluator.points
+    total.rounds += evaluator.rounds
+    total.time += derivative.time
+    total.methods[derivative.prepared.method.value] += 1
+    total.unvouched += sum(derivative.doubts.values())
+    if derivative.prepared.reason:
+        total.reasons[derivative.prepared.reason] += 1
+    if dense.columns.shape[0] and dense.columns.shape[1]:
+        size = xp.max(xp.where(xp.isfinite(dense.columns), xp.abs(dense.columns), xp.zeros_like(dense.columns)))
+        bar = xp.max(xp.where(xp.isfinite(dense.error), dense.error, xp.zeros_like(dense.error)))
+        if float(size) > 0:
+            total.worst_bar = max(total.worst_bar, float(bar) / float(size))

@@ -1,0 +1,367 @@
+"""The directions along which f is displaced: identity columns, tangents, all entries at once.
+
+A chunk of k directions is a `Lines`: x + t v_j.  Strategies speak of offsets t alone, in arrays (r, k): r offsets on each line.
+No n × n array is ever made: identity columns are kept as indices.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from arraydiff._typing import Array
+from arraydiff.problem import Problem
+from arraydiff.seam import Points, Values
+
+INSIDE = 0.25
+"""Share of the room inside the bounds that a ray may use at t = 1: its ladder stays well inside."""
+
+
+@dataclass(frozen=True)
+class LinePoints:
+    """Points on lines: offset r of every line, then offset r + 1."""
+
+    lines: Lines
+    offsets: Array  # (r, k)
+    is_complex: bool = False
+    starts_at_x: bool = False
+
+    @cached_property
+    def moved(self) -> Array:
+        """What the lines make of the offsets, once."""
+        (moved,) = self.lines.problem.backend.computed(self.lines.move(self.offsets, self.is_complex))
+        return moved
+
+    @property
+    def count(self) -> int:
+        """How many points."""
+        return self.lines.points_of(self.offsets)
+
+    def column(self, j: int) -> Array:
+        """Point j."""
+        return self.lines.column(self.moved, j)
+
+    def block(self, start: int, stop: int) -> Array:
+        """Points start..stop."""
+        return self.lines.block(self.moved, start, stop)
+
+    def parameter(self, j: int) -> int | None:
+        """Which entry of x is displaced at point j."""
+        return self.lines.parameter(j)
+
+
+class Lines(ABC):
+    """A chunk of k directions at x."""
+
+    problem: Problem
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """Number of lines k."""
+
+    @abstractmethod
+    def unit(self, sizes: Array) -> Array:
+        """(k,) the t at which the first parameter has moved by its entry of `sizes` (n,)."""
+
+    @cached_property
+    def scale(self) -> Array:
+        """(k,) the t that moves x by its own typical size."""
+        return self.unit(self.problem.scale)
+
+    @property
+    def step(self) -> Array | None:
+        """(k,) the step that the user gave, in t."""
+        return None if self.problem.step is None else self.unit(self.problem.step)
+
+    @property
+    def reach(self) -> Array:
+        """(k,) the t that one unit of relative rounding of x amounts to, over eps."""
+        return self.scale
+
+    @property
+    @abstractmethod
+    def room(self) -> tuple[Array, Array] | None:
+        """(k,) how far t may go up and down inside the bounds; None without bounds."""
+
+    @abstractmethod
+    def take(self, which: Sequence[int]) -> Lines:
+        """Some of the lines."""
+
+    @abstractmethod
+    def move(self, offsets: Array, imaginary: bool) -> Array:
+        """Offsets (r, k) as coordinates that f can be given."""
+
+    @abstractmethod
+    def column(self, moved: Array, j: int) -> Array:
+        """Point j as (n,)."""
+
+    @abstractmethod
+    def block(self, moved: Array, start: int, stop: int) -> Array:
+        """Points start..stop as (n, stop - start)."""
+
+    @abstractmethod
+    def taken(self, offsets: Array) -> Array:
+        """(r, k) the offsets as f sees them: (x + h) - x."""
+
+    def parameter(self, j: int) -> int | None:
+        """Which entry of x is displaced at point j; None where several are."""
+        return None
+
+    def points_of(self, offsets: Array) -> int:
+        """How many points the offsets (r, k) make."""
+        return int(offsets.shape[0]) * int(offsets.shape[1])
+
+    def points(self, offsets: Array, *, imaginary: bool = False, starts_at_x: bool = False) -> Points:
+        """The points at `offsets` (r, k), or at i times them."""
+        return LinePoints(self, offsets, imaginary, starts_at_x)
+
+    def values(self, values: Values) -> Array:
+        """(r, m, k) what f gave there."""
+        m, total = values.at.shape
+        return self.problem.xp.moveaxis(self.problem.xp.reshape(values.at, (m, total // self.count, self.count)), 1, 0)
+
+    def at_x(self, value: Array) -> Array:
+        """f(x), (m,), as it stands beside `values`: (m, 1)."""
+        return value[:, None]
+
+
+@dataclass(frozen=True)
+class Columns(Lines):
+    """Identity columns, by index."""
+
+    problem: Problem
+    index: tuple[int, ...]
+
+    @cached_property
+    def where(self) -> Array | None:
+        """The indices on the device; None where they are all of them."""
+        if self.index == tuple(range(self.problem.n)):
+            return None
+        xp = self.problem.xp
+        return xp.asarray(list(self.index), dtype=self.problem.backend.index_dtype, device=self.problem.backend.device)
+
+    def _of(self, array: Array) -> Array:
+        return array if self.where is None else self.problem.xp.take(array, self.where)
+
+    @cached_property
+    def start(self) -> Array:
+        """(k,) the parameters themselves."""
+        return self._of(self.problem.x)
+
+    @property
+    def count(self) -> int:
+        return len(self.index)
+
+    def unit(self, sizes: Array) -> Array:
+        return self._of(sizes)
+
+    @cached_property
+    def reach(self) -> Array:
+        return self.problem.xp.abs(self.start)
+
+    @cached_property
+    def room(self) -> tuple[Array, Array] | None:
+        return _room(self.problem, self._of)
+
+    def take(self, which: Sequence[int]) -> Columns:
+        return Columns(self.problem, tuple(self.index[i] for i in which))
+
+    def move(self, offsets: Array, imaginary: bool) -> Array:
+        if imaginary:
+            return imaginary_part(self.problem, self.start, offsets)
+        return self._inside(self.start + offsets)
+
+    def _inside(self, moved: Array) -> Array:
+        problem = self.problem
+        if problem.narrow is None and problem.lower is None and problem.upper is None:
+            return moved
+        every = self.where is None
+        return problem.at(moved, problem.xp.arange(problem.n, device=problem.backend.device) if every else self.where)
+
+    def column(self, moved: Array, j: int) -> Array:
+        problem, (r, k) = self.problem, divmod(j, self.count)
+        if moved.dtype == problem.x.dtype:
+            fresh = problem.backend.copy(problem.x)
+        else:
+            fresh = problem.xp.astype(problem.x, moved.dtype)
+        return problem.backend.with_entry(fresh, self.index[k], moved[r, k])
+
+    def block(self, moved: Array, start: int, stop: int) -> Array:
+        xp, problem, k = self.problem.xp, self.problem, self.count
+        device = problem.backend.device
+        index = xp.asarray(
+            [self.index[j % k] for j in range(start, stop)], dtype=self.problem.backend.index_dtype, device=device
+        )
+        chosen = xp.reshape(moved, (-1,))[start:stop]
+        hit = xp.arange(problem.n, dtype=self.problem.backend.index_dtype, device=device)[:, None] == index[None, :]
+        return xp.where(hit, chosen[None, :], xp.astype(problem.x, moved.dtype)[:, None])
+
+    def parameter(self, j: int) -> int | None:
+        return self.index[j % self.count]
+
+    def taken(self, offsets: Array) -> Array:
+        return self.move(offsets, False) - self.start
+
+
+@dataclass(frozen=True)
+class Tangents(Lines):
+    """Directions given as an array."""
+
+    problem: Problem
+    at: Array  # (n, k)
+
+    @property
+    def count(self) -> int:
+        return int(self.at.shape[1])
+
+    def unit(self, sizes: Array) -> Array:
+        xp = self.problem.xp
+        fastest = xp.max(xp.abs(self.at) / sizes[:, None], axis=0)
+        return 1 / xp.where(fastest > 0, fastest, xp.ones_like(fastest))
+
+    @cached_property
+    def room(self) -> tuple[Array, Array] | None:
+        rooms = _room(self.problem, lambda array: array)
+        if rooms is None:
+            return None
+        xp, (up, down) = self.problem.xp, (room[:, None] for room in rooms)
+        still = self.at == 0
+        speed = xp.where(still, xp.ones_like(self.at), xp.abs(self.at))
+        infinite = xp.full_like(self.at, float("inf"))
+        ahead = xp.where(still, infinite, xp.where(self.at > 0, up, down) / speed)
+        behind = xp.where(still, infinite, xp.where(self.at > 0, down, up) / speed)
+        return xp.min(ahead, axis=0), xp.min(behind, axis=0)
+
+    def take(self, which: Sequence[int]) -> Tangents:
+        xp = self.problem.xp
+        chosen = xp.asarray(list(which), dtype=self.problem.backend.index_dtype, device=self.problem.backend.device)
+        return Tangents(self.problem, xp.take(self.at, chosen, axis=1))
+
+    def move(self, offsets: Array, imaginary: bool) -> Array:
+        return imaginary_part(self.problem, 0.0, offsets) if imaginary else offsets
+
+    def column(self, moved: Array, j: int) -> Array:
+        r, k = divmod(j, self.count)
+        problem, v = self.problem, self.at[:, k]
+        if moved.dtype == problem.x.dtype:
+            return problem.at(problem.x + moved[r, k] * v)
+        return problem.xp.astype(problem.x, moved.dtype) + moved[r, k] * problem.xp.astype(v, moved.dtype)
+
+    def block(self, moved: Array, start: int, stop: int) -> Array:
+        xp, k = self.problem.xp, self.count
+        columns = [j % k for j in range(start, stop)]
+        which = xp.asarray(columns, dtype=self.problem.backend.index_dtype, device=self.problem.backend.device)
+        t, v = xp.reshape(moved, (-1,))[None, start:stop], xp.take(self.at, which, axis=1)
+        if moved.dtype == self.problem.x.dtype:
+            return self.problem.at(self.problem.x[:, None] + t * v)
+        return xp.astype(self.problem.x, moved.dtype)[:, None] + t * xp.astype(v, moved.dtype)
+
+    def taken(self, offsets: Array) -> Array:
+        return offsets
+
+
+@dataclass(frozen=True)
+class Elementwise(Lines):
+    """All parameters at once, where output i depends on parameter i alone: n one-dimensional problems in one call."""
+
+    problem: Problem
+    index: tuple[int, ...]
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The same parameters as columns, whose geometry they share."""
+        return Columns(self.problem, self.index)
+
+    @property
+    def count(self) -> int:
+        return len(self.index)
+
+    def unit(self, sizes: Array) -> Array:
+        return self.columns.unit(sizes)
+
+    @property
+    def reach(self) -> Array:
+        return self.columns.reach
+
+    @property
+    def room(self) -> tuple[Array, Array] | None:
+        return self.columns.room
+
+    def take(self, which: Sequence[int]) -> Elementwise:
+        return Elementwise(self.problem, tuple(self.index[i] for i in which))
+
+    def points_of(self, offsets: Array) -> int:
+        return int(offsets.shape[0])
+
+    def move(self, offsets: Array, imaginary: bool) -> Array:
+        """(r, n): parameters whose line has ended stay where they are."""
+        xp, problem = self.problem.xp, self.problem
+        if self.columns.where is not None:
+            place = {parameter: i for i, parameter in enumerate(self.index)}
+            slots = [place.get(i, self.count) for i in range(problem.n)]
+            padded = xp.concat([offsets, xp.zeros_like(offsets[:, :1])], axis=1)
+            offsets = xp.take(
+                padded, xp.asarray(slots, dtype=self.problem.backend.index_dtype, device=problem.backend.device), axis=1
+            )
+        return Columns(problem, tuple(range(problem.n))).move(offsets, imaginary)
+
+    def column(self, moved: Array, j: int) -> Array:
+        return self.problem.backend.copy(moved[j, ...])
+
+    def block(self, moved: Array, start: int, stop: int) -> Array:
+        return self.problem.xp.matrix_transpose(moved[start:stop, ...])
+
+    def taken(self, offsets: Array) -> Array:
+        return self.columns.taken(offsets)
+
+    def values(self, values: Values) -> Array:
+        xp = self.problem.xp
+        per_line = xp.matrix_transpose(values.at)  # (r, n)
+        if self.columns.where is not None:
+            per_line = xp.take(per_line, self.columns.where, axis=1)
+        return per_line[:, None, :]
+
+    def at_x(self, value: Array) -> Array:
+        return self.columns._of(value)[None, :]
+
+
+def imaginary_part(problem: Problem, real: Array | float, imaginary: Array) -> Array:
+    """real + i imaginary, in the complex dtype of x's precision."""
+    xp = problem.xp
+    dtype = xp.complex128 if imaginary.dtype == xp.float64 else xp.complex64
+    turned = xp.astype(imaginary, dtype) * 1j
+    return turned if isinstance(real, float) else turned + xp.astype(real, dtype)
+
+
+def _room(problem: Problem, of: Callable[[Array], Array]) -> tuple[Array, Array] | None:
+    if problem.lower is None or problem.upper is None:
+        return None
+    return of(problem.upper - problem.x), of(problem.x - problem.lower)
+
+
+def x_itself(problem: Problem) -> Points:
+    """The point x alone."""
+    origin = problem.xp.zeros_like(problem.x)
+    none = (
+        problem.xp.zeros_like(problem.x[:1])[None, :]
+        if problem.n
+        else problem.backend.asarray([[0.0]], problem.x.dtype)
+    )
+    return Tangents(problem, origin[:, None]).points(none, starts_at_x=True)
+
+
+def ray(problem: Problem) -> Tangents:
+    """One random direction in which every free parameter moves by half to all of its size at t = 1."""
+    xp = problem.xp
+    direction = problem.scale * problem.backend.ray(problem.n, problem.x.dtype)
+    rooms = _room(problem, lambda array: array)
+    if rooms is not None:
+        up, down = rooms
+        roomier = xp.where(up >= down, xp.ones_like(up), -xp.ones_like(up))
+        tight = xp.minimum(up, down) < xp.abs(direction)
+        reach = xp.minimum(xp.abs(direction), xp.maximum(up, down) / INSIDE)
+        direction = xp.where(tight, roomier * reach, direction)
+    return Tangents(problem, direction[:, None])

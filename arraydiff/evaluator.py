@@ -1,0 +1,255 @@
+"""Driving strategies.  This module alone calls f, counts, copies and catches."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from arraydiff._typing import Array
+from arraydiff.arguments import Layout
+from arraydiff.backends import Backend
+from arraydiff.errors import BudgetSpent
+from arraydiff.problem import Call, Output
+from arraydiff.seam import Asking, Points, Values
+
+T = TypeVar("T")
+Map = Callable[..., Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An exception of f at a displaced point, kept."""
+
+    parameter: int | None  # which entry of the flat x was displaced; None: several
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A call whose exceptions come back as values, so that one costs its own point only."""
+
+    call: Call
+
+    def __call__(self, point: Array) -> Output | Exception:
+        try:
+            return self.call(point)
+        except Exception as error:  # noqa: BLE001 - whatever f raises costs its own point only
+            return error.with_traceback(None)
+
+
+class Evaluator:
+    """Evaluates f where strategies ask for it, and keeps the record of one differentiation."""
+
+    def __init__(
+        self,
+        call: Call,
+        workers: Map | None = None,
+        max_evaluations: int | None = None,
+        check: Callable[[Backend, Layout], None] | None = None,
+    ) -> None:
+        self.check = check  # of the structure of f(x), before anything is made of it
+        self.call, self.guarded, self.backend = call, Guarded(call), call.backend
+        self.workers, self.max_evaluations = workers, max_evaluations
+        self.calls = self.points = self.rounds = self.asked = self.succeeded = 0
+        self.failures: list[Failure] = []  # at displaced real points
+        self.output: Output | None = None  # at x
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether points were left out because max_evaluations was reached."""
+        return self.max_evaluations is not None and self.asked > self.max_evaluations
+
+    @property
+    def base(self) -> Output:
+        """What f gave at x, which comes first."""
+        assert self.output is not None
+        return self.output
+
+    def run(self, generators: Iterable[Asking[T]]) -> list[T]:
+        """All generators in lockstep: one round serves every one that still waits."""
+        waiting: dict[int, tuple[Asking[T], Points]] = {}
+        results: dict[int, T] = {}
+        for i, generator in enumerate(generators):
+            self._advance(i, generator, None, waiting, results)
+        while waiting:
+            active = list(waiting.items())
+            values = self.evaluate([points for _, (_, points) in active])
+            for (i, (generator, _)), given in zip(active, values, strict=True):
+                del waiting[i]
+                self._advance(i, generator, given, waiting, results)
+        return [results[i] for i in sorted(results)]
+
+    def _advance(
+        self,
+        i: int,
+        generator: Asking[T],
+        given: Values | None,
+        waiting: dict[int, tuple[Asking[T], Points]],
+        results: dict[int, T],
+    ) -> None:
+        try:
+            waiting[i] = (generator, generator.send(given))  # type: ignore[arg-type]
+        except StopIteration as done:
+            results[i] = done.value
+
+    def evaluate(self, wanted: Sequence[Points]) -> list[Values]:
+        """One round: f at all points wanted."""
+        if self.output is not None and self.output.layout.has_complex and any(points.is_complex for points in wanted):
+            return [self._values(points, [TypeError("f returns complex numbers")]) for points in wanted]
+        self.rounds += 1
+        counts = [self._affordable(points.count) for points in wanted]
+        if self.call.batch_axis is not None:
+            got = [self._block(points, count) for points, count in zip(wanted, counts, strict=True)]
+        elif self.workers is not None:
+            got = self._mapped(wanted, counts)
+        else:
+            got = [self._one_by_one(points, count) for points, count in zip(wanted, counts, strict=True)]
+        return [self._values(points, outputs) for points, outputs in zip(wanted, got, strict=True)]
+
+    def _affordable(self, count: int) -> int:
+        before, self.asked = self.asked, self.asked + count
+        return count if self.max_evaluations is None else min(count, max(self.max_evaluations - before, 0))
+
+    def _one_by_one(self, points: Points, count: int) -> list[Output | Exception]:
+        outputs: list[Output | Exception] = []
+        if points.starts_at_x:  # in the open: what f raises and warns of at x itself is the user's
+            outputs.append(self._at_x(points.column(0)))
+        if count > len(outputs):
+            with self._strict(points.is_complex):
+                outputs += [self.guarded(points.column(j)) for j in range(len(outputs), count)]
+        return outputs
+
+    def _at_x(self, point: Array) -> Output:
+        try:
+            with self.backend.openly(self.call.error_state):
+                return self.call(point)
+        except TypeError as error:
+            if self.call.has_list:
+                error.add_note(
+                    "an argument is a list: a tree of numbers, as in JAX; pass np.asarray(x) to have an array"
+                )
+            raise
+
+    def _mapped(self, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Output | Exception]]:
+        assert self.workers is not None
+        columns = (points.column(j) for points, count in zip(wanted, counts, strict=True) for j in range(count))
+        with self._strict(any(points.is_complex for points in wanted)):
+            got = iter(list(self.workers(self.guarded, columns)))
+        outputs = [[next(got) for _ in range(count)] for count in counts]
+        for points, first in zip(wanted, outputs, strict=True):
+            if points.starts_at_x and isinstance(first[0], Exception):
+                raise first[0]
+        return outputs
+
+    def _block(self, points: Points, count: int) -> list[Output | Exception]:
+        """All points in one call; where it raises, one by one."""
+        if count == 0:
+            return []
+        if points.starts_at_x and count == 1:
+            return [self._at_x(points.block(0, 1))]
+        with self._strict(points.is_complex):
+            output = self.guarded(points.block(0, count))
+        if not isinstance(output, Exception) or count == 1:
+            return [output]
+        self.calls, self.points = self.calls + 1, self.points + count  # seen by f in the call that raised
+        first = [self._at_x(points.block(0, 1))] if points.starts_at_x else []
+        with self._strict(points.is_complex):
+            return [*first, *(self.guarded(points.block(j, j + 1)) for j in range(len(first), count))]
+
+    def _strict(self, is_complex: bool) -> AbstractContextManager[None]:
+        """At complex points a warning that an imaginary part is lost counts as an exception."""
+        return _raising(self.backend.complex_warnings) if is_complex else nullcontext()
+
+    def _values(self, points: Points, outputs: list[Output | Exception]) -> Values:
+        if points.starts_at_x:
+            self._keep_origin(outputs[0])
+        failure = self._count(points, outputs)
+        if failure is None and sum(_width(output) for output in outputs) < points.count:
+            failure = BudgetSpent(f"max_evaluations={self.max_evaluations} is spent")
+        noise = None
+        if self.call.measured and len(outputs) == points.count:
+            lost = self.backend.xp.full_like(self.base.values, float("inf"))
+            bars = (lost if isinstance(output, Exception) else output.noise for output in outputs)
+            noise = self.backend.gather([lost if bar is None else bar for bar in bars])
+        return Values(self.backend.settle(self._joined(points, outputs)), noise, failure)
+
+    def _keep_origin(self, output: Output | Exception) -> None:
+        assert not isinstance(output, Exception)
+        if self.check is not None:
+            self.check(self.backend, output.layout)
+        self.output = output
+
+    def _count(self, points: Points, outputs: list[Output | Exception]) -> Exception | None:
+        first = None
+        for j, output in enumerate(outputs):
+            failed = isinstance(output, Exception)
+            self.calls += 1 if isinstance(output, Exception) else output.calls
+            self.points += 1 if isinstance(output, Exception) else output.points
+            if isinstance(output, Exception):
+                first = first or output
+            if points.is_complex or (points.starts_at_x and j == 0):
+                continue
+            if isinstance(output, Exception):
+                self.failures.append(Failure(points.parameter(j), output))
+            self.succeeded += not failed
+        return first
+
+    def _joined(self, points: Points, outputs: list[Output | Exception]) -> Array:
+        """(m, k), NaN where f failed or was not asked."""
+        xp, m = self.backend.xp, int(self.base.values.shape[0])
+        parts = [output.values for output in outputs if not isinstance(output, Exception)]
+        for part in parts:
+            if part.shape[0] != m:
+                raise ValueError(f"f gave {m} numbers at x but {part.shape[0]} beside it; its shape must not change")
+        if len(parts) == len(outputs) and sum(map(_width, outputs)) == points.count:
+            if self.call.batch_axis is None:
+                return self.backend.gather(parts)
+            return parts[0] if len(parts) == 1 else xp.concat(parts, axis=1)
+        lost = xp.full((m, 1), float("nan"), dtype=self.base.values.dtype, device=self.backend.device)
+        columns = [lost if isinstance(o, Exception) else xp.reshape(o.values, (m, -1)) for o in outputs]
+        columns += [lost] * (points.count - sum(map(_width, outputs)))
+        return xp.concat(columns, axis=1)
+
+
+def _width(output: Output | Exception) -> int:
+    """How many points an answer is for."""
+    return 1 if isinstance(output, Exception) or output.values.ndim == 1 else int(output.values.shape[1])
+
+
+class _Raising:
+    """Warnings of some kinds raise inside, in every thread that is inside.
+
+    warnings.catch_warnings restores what it found, which two threads that overlap do in the wrong order.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.depth = threading.Lock(), 0
+
+    @contextmanager
+    def __call__(self, kinds: tuple[type[Warning], ...]) -> Iterator[None]:
+        with self.lock:
+            self.depth += 1
+            if self.depth == 1:
+                for kind in kinds:
+                    warnings.filterwarnings("error", category=kind)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.depth -= 1
+                if self.depth == 0:
+                    for kind in kinds:
+                        _forget_filter(kind)
+
+
+_raising = _Raising()
+
+
+def _forget_filter(kind: type[Warning]) -> None:
+    mine = next((f for f in warnings.filters if f[0] == "error" and f[2] is kind), None)
+    if mine is not None:
+        warnings.filters.remove(mine)  # type: ignore[attr-defined]

@@ -1,0 +1,88 @@
+"""Plain sentences about a derivative: what was done, how right it is, what to do about the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arraydiff._typing import Array
+from arraydiff.arguments import Layout
+from arraydiff.backends import Backend
+from arraydiff.config import DifferentiationMethod
+from arraydiff.result import UNVOUCHED, DerivativeResult, Status
+
+SMALL_SHARE = 1e-3
+"""Bars of entries whose effect is below this share of the largest of their output are told relative to that share."""
+
+SHOWN = 5
+"""Doubtful entries that are listed."""
+
+CLAIMS = {
+    DifferentiationMethod.COMPLEX_STEP: "meant to hold in 95 % of entries",
+    DifferentiationMethod.RICHARDSON: "meant to hold in 95 % of entries",
+}
+
+
+@dataclass(frozen=True)
+class Story:
+    """What explain() tells, kept flat until it is asked for."""
+
+    backend: Backend
+    inputs: Layout
+    outputs: Layout
+    columns: Array  # (m, n)
+    error: Array
+    status: Array
+    doubtful: Array  # bool
+    scale: Array  # (n,) of the parameters
+
+    def told(self, result: DerivativeResult) -> str:
+        """The sentences."""
+        lines = [
+            f"{_name(result)} by {result.method_used.value}: {result.function_points} points in {result.function_calls} "
+            f"calls of f, {result.rounds} rounds, {result.computation_time:.3g} s."
+        ]
+        if result.reason:
+            lines.append(f"Not by a more accurate method: {result.reason}.")
+        lines += [f"{text}." for text in result.warnings]
+        lines += self._doubts(result) if self.columns.shape[0] * self.columns.shape[1] else ["There are no entries."]
+        return "\n".join(lines)
+
+    def _doubts(self, result: DerivativeResult) -> list[str]:
+        xp, size = self.backend.xp, int(self.columns.shape[0] * self.columns.shape[1])
+        doubtful = xp.reshape(self.doubtful, (-1,))
+        (count,) = self.backend.read(xp.reshape(xp.sum(xp.astype(doubtful, xp.int32)), (1,)))
+        claim = CLAIMS.get(result.method_used, "right in order of magnitude")
+        largest = self._largest_bar()
+        bar = f"the largest relative error bar is {largest:.1e} ({claim})"
+        if count == 0:
+            return [f"All {size} entries are vouched for; {bar}."]
+        rank = xp.argsort(xp.astype(xp.logical_not(doubtful), xp.int8), stable=True)
+        worst = self.backend.read(rank[: min(count, SHOWN)])
+        head = f"{count} of {size} entries are not vouched for; among the others {bar}."
+        tail = [] if count <= SHOWN else [f"... and {count - SHOWN} more."]
+        return [head, *(self._entry(i) for i in worst), *tail]
+
+    def _largest_bar(self) -> float:
+        xp = self.backend.xp
+        effect = xp.where(xp.isfinite(self.columns), xp.abs(self.columns), xp.zeros_like(self.columns)) * self.scale
+        size = xp.maximum(effect, SMALL_SHARE * xp.max(effect, axis=1, keepdims=True)) / self.scale
+        counted = xp.logical_and(xp.logical_not(self.doubtful), size > 0)
+        shares = xp.where(counted, self.error / xp.where(size > 0, size, xp.ones_like(size)), xp.zeros_like(size))
+        return float(xp.max(shares))
+
+    def _entry(self, i: int) -> str:
+        row, column = divmod(i, int(self.columns.shape[1]))
+        (flags,) = self.backend.read(self.status[row, column : column + 1])
+        status = Status(flags)
+        value, error = float(self.columns[row, column]), float(self.error[row, column])
+        where = f"d f{self.outputs.path(row)} / d x{self.inputs.path(column)}"
+        if status & UNVOUCHED:
+            names = ", ".join(flag.name or "" for flag in status)
+            return f"  {where} = {value:.6g} ± {error:.1g}: {names}; {status.remedy}"
+        return (
+            f"  {where} = {value:.6g} ± {error:.1g}: the error bar is wide; give scale= or noise=, or make f more exact"
+        )
+
+
+def _name(result: DerivativeResult) -> str:
+    return type(result).__name__.removesuffix("Result")

@@ -1,0 +1,239 @@
+"""The user's call as f: Rⁿ → Rᵐ on one namespace.
+
+f gets its own contiguous copy of every point, and what it gives is copied at once: it may change its arguments and
+reuse its buffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from arraydiff._typing import Array, Namespace, PyTree
+from arraydiff.arguments import Layout, Leaf, Place, array_layout, flatten, is_complex, is_real, layout_of, unflatten
+from arraydiff.backends import Backend
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A function that knows how right its values are: a derivative of ours, differentiated again."""
+
+    def measure(self, *args: Any, **kwargs: Any) -> Any:
+        """A result with `derivative`, `error_estimate` of the same structure, `value`, `aux`, and what it cost."""
+
+
+class Output(NamedTuple):
+    """What one call of f gave."""
+
+    values: Array  # (m,), or (m, k) of a batch
+    layout: Layout
+    aux: Any = None
+    noise: Array | None = None  # (m,) where f is `Measured`
+    calls: int = 1
+    points: int = 1
+    inner_value: PyTree = None  # of the function whose derivative f is
+
+
+@dataclass(frozen=True)
+class Call:
+    """f as a function of the flat vector; picklable where f and its other arguments are."""
+
+    fun: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    places: tuple[Place, ...]
+    single: bool  # one argument is differentiated, not a tuple of them
+    layout: Layout
+    backend: Backend
+    error_state: dict[str, Any]  # the caller's, for f at x itself
+    has_aux: bool = False
+    batch_axis: int | None = None  # None: f takes one point a call
+    cotangent: Array | None = None  # (m,) what the outputs are summed with, for uᵀ·J
+
+    @property
+    def has_list(self) -> bool:
+        """Whether f receives a list where its author may have meant an array."""
+        return any(isinstance(self.kwargs[p] if isinstance(p, str) else self.args[p], list) for p in self.places)
+
+    @cached_property
+    def measured(self) -> bool:
+        """Whether f is `Measured`: a derivative of ours."""
+        return hasattr(type(self.fun), "measure")
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether f takes the flat vector as it is: one array (n,), the common case."""
+        leaf = self.layout.leaves[0] if len(self.layout.leaves) == 1 and self.layout.structure is None else None
+        return (
+            self.single and leaf is not None and len(leaf.shape) == 1 and leaf.constant is None and not leaf.is_complex
+        )
+
+    def __call__(self, points: Array) -> Output:
+        """f at one point (n,), or at a block (n, k) where f is vectorised."""
+        args, kwargs = self._arguments(points)
+        if self.measured:
+            inner = self.fun.measure(*args, **kwargs)  # type: ignore[attr-defined]
+            output = self._output(inner.derivative, points, inner.aux)
+            noise = self._output(inner.error_estimate, points, None).values
+            cost = {"calls": inner.function_calls, "points": inner.function_points}
+            return output._replace(noise=noise, inner_value=inner.value, **cost)
+        value, aux = self.fun(*args, **kwargs), None
+        if self.has_aux:
+            if not isinstance(value, tuple) or len(value) != 2:
+                raise TypeError(
+                    f"has_aux=True: the function must return a pair (output, aux), got {type(value).__name__}"
+                )
+            value, aux = value
+        return self._output(value, points, aux)
+
+    def _arguments(self, points: Array) -> tuple[list[Any], dict[str, Any]]:
+        if self.plain and points.ndim == 1 and points.dtype == self.layout.leaves[0].dtype:
+            return self._placed((points,))
+        tree = unflatten(self.layout.structure, [self._leaf(points, *span) for span in self.layout.spans])
+        return self._placed((tree,) if self.single else tree)
+
+    def _placed(self, values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+        args, kwargs = list(self.args), dict(self.kwargs)
+        for place, value in zip(self.places, values, strict=True):
+            if isinstance(place, str):
+                kwargs[place] = value
+            else:
+                args[place] = value
+        return args, kwargs
+
+    def _leaf(self, points: Array, leaf: Leaf, start: int, stop: int) -> Any:
+        xp = self.backend.xp
+        if leaf.constant is not None:
+            return self.backend.copy(leaf.constant)
+        if leaf.shape == points.shape and stop - start == points.shape[0] and leaf.dtype == points.dtype:
+            return points
+        part = points if stop - start == points.shape[0] else points[start:stop, ...]
+        if leaf.is_complex:
+            half = (stop - start) // 2
+            part = xp.astype(part[:half, ...], leaf.dtype) + xp.astype(part[half:, ...], leaf.dtype) * 1j
+        if not is_complex(self.backend, points.dtype) or leaf.is_complex:
+            part = xp.astype(part, leaf.dtype, copy=False)
+        elif leaf.dtype != xp.float64 and leaf.dtype == xp.float32:
+            part = xp.astype(part, xp.complex64, copy=False)
+        if points.ndim == 1:
+            part = xp.reshape(part, leaf.shape)
+            return self.backend.scalar(part) if leaf.is_number else part
+        part = xp.reshape(part, (*leaf.shape, points.shape[1]))
+        return xp.moveaxis(part, -1, 0) if self.batch_axis == 0 and part.ndim > 1 else part
+
+    def _output(self, value: PyTree, points: Array, aux: Any) -> Output:
+        backend, xp = self.backend, self.backend.xp
+        flat = backend.flat(value) if points.ndim == 1 and self.cotangent is None else None
+        if flat is not None:
+            layout = array_layout(xp, getattr(value, "shape", ()), flat.dtype)
+            return Output(flat if points.dtype == flat.dtype else self._as_complex(flat, points), layout, aux)
+        complex_points = is_complex(backend, points.dtype)
+        layout, arrays = layout_of_output(backend, value)
+        if points.ndim == 2:
+            layout, arrays = self._unbatch(layout, arrays, points.shape[1])
+        parts = []
+        for leaf, array in zip(layout.leaves, arrays, strict=True):
+            flat = xp.reshape(array, (-1, *points.shape[1:]))
+            if not (leaf.is_complex or is_real(backend, leaf.dtype)):
+                flat = xp.astype(flat, backend.default_float)
+            parts += [xp.real(flat), xp.imag(flat)] if leaf.is_complex and not complex_points else [flat]
+        if not parts:
+            return Output(backend.asarray([], points.dtype), layout, aux, points=_points_in(points))
+        parts = [self._as_complex(part, points) for part in parts]
+        joined = backend.copy(parts[0]) if len(parts) == 1 else xp.concat(parts)
+        if self.cotangent is not None:
+            return self._contracted(joined, layout, points, aux)
+        return Output(joined, layout, aux, points=_points_in(points))
+
+    def _as_complex(self, flat: Array, points: Array) -> Array:
+        """What f made real out of complex points stands among complex numbers, with an imaginary part of 0."""
+        if not is_complex(self.backend, points.dtype) or is_complex(self.backend, flat.dtype):
+            return flat
+        dtype = self.backend.xp.complex128 if flat.dtype == self.backend.xp.float64 else self.backend.xp.complex64
+        return self.backend.xp.astype(flat, dtype)
+
+    def _contracted(self, values: Array, layout: Layout, points: Array, aux: Any) -> Output:
+        xp = self.backend.xp
+        weights = xp.astype(self.cotangent, values.dtype)
+        total = xp.sum((weights if points.ndim == 1 else weights[:, None]) * values, axis=0, keepdims=True)
+        scalar = Layout(None, (Leaf((), layout.leaves[0].dtype if layout.leaves else points.dtype),))
+        return Output(total, scalar, aux, points=_points_in(points))
+
+    def _unbatch(self, layout: Layout, arrays: list[Array], k: int) -> tuple[Layout, list[Array]]:
+        leaves, moved = [], []
+        for leaf, array in zip(layout.leaves, arrays, strict=True):
+            axis = self.batch_axis or 0
+            if not leaf.shape or leaf.shape[axis] != k:
+                came = "(k, n) and gives (k,) or (k, m)" if axis == 0 else "(n, k) and gives (k,) or (m, k)"
+                raise ValueError(
+                    f"vectorized=True: with {k} points f gave shape {leaf.shape}; it takes {came}: "
+                    "let it sum over the parameters' axis alone, or leave vectorized out"
+                )
+            array = self.backend.xp.moveaxis(array, 0, -1) if axis == 0 and array.ndim > 1 else array
+            leaves.append(Leaf(tuple(array.shape[:-1]), leaf.dtype, leaf.is_complex))
+            moved.append(array)
+        return Layout(layout.structure, tuple(leaves)), moved
+
+
+def _points_in(points: Array) -> int:
+    return int(points.shape[1]) if points.ndim == 2 else 1
+
+
+def layout_of_output(backend: Backend, value: PyTree) -> tuple[Layout, list[Array]]:
+    """As `layout_of`, with an error that speaks of outputs."""
+    try:
+        return layout_of(backend, value)
+    except TypeError as error:
+        kinds = ", ".join(sorted({type(leaf).__name__ for leaf in flatten(value)[0]}))
+        raise TypeError(f"f must return floats or arrays of x's library, got {kinds}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Problem:
+    """f, where it is differentiated, and what the user knows about x."""
+
+    call: Call
+    x: Array  # (n,) real, never handed to f itself
+    eps: float  # of the coarsest dtype among the arguments
+    scale: Array  # (n,) > 0
+    lower: Array | None = None  # (n,)
+    upper: Array | None = None
+    step: Array | None = None  # (n,) where the user gave steps
+    narrow: Any = None  # the dtype that f's arguments are cast to, where it is narrower than x's
+    complex_refused: str = ""  # why f cannot be asked at complex points, where that is known
+
+    @property
+    def backend(self) -> Backend:
+        """The array library of x."""
+        return self.call.backend
+
+    @property
+    def xp(self) -> Namespace:
+        """The namespace of x."""
+        return self.call.backend.xp
+
+    @property
+    def n(self) -> int:
+        """Number of parameters."""
+        return int(self.x.shape[0])
+
+    def at(self, moved: Array, index: Any = None) -> Array:
+        """Coordinates as f will see them: inside the bounds, and representable.
+
+        `moved` holds new values of the parameters `index` along its last axis (None: of all, along the first).
+        """
+        if self.narrow is None and self.lower is None and self.upper is None:
+            return moved
+        xp = self.xp
+        if self.narrow is not None:
+            moved = xp.astype(xp.astype(moved, self.narrow), moved.dtype)
+        for bound, limit in ((self.lower, xp.maximum), (self.upper, xp.minimum)):
+            if bound is not None:
+                if index is not None:
+                    bound = xp.take(bound, index)
+                elif moved.ndim == 2:
+                    bound = bound[:, None]
+                moved = limit(moved, bound)
+        return moved

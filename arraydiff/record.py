@@ -1,0 +1,79 @@
+"""Totals over everything that runs inside a block."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Record:
+    """What the derivatives inside a block cost, and how right the worst of them was."""
+
+    derivatives: int = 0
+    calls: int = 0
+    points: int = 0
+    rounds: int = 0
+    time: float = 0.0
+    worst_bar: float = 0.0
+    unvouched: int = 0
+    methods: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        methods = ", ".join(f"{name} {count}" for name, count in self.methods.most_common())
+        return (
+            f"{self.derivatives} derivatives ({methods}): {self.points} points in {self.calls} calls and {self.rounds} rounds, "
+            f"{self.time:.3g} s, worst error bar {self.worst_bar:.1e} relative, {self.unvouched} entries not vouched for"
+        )
+
+
+_active: ContextVar[tuple[Record, ...]] = ContextVar("arraydiff_records", default=())
+
+
+def active_records() -> tuple[Record, ...]:
+    """The records that are open here."""
+    return _active.get()
+
+
+@contextmanager
+def record() -> Iterator[Record]:
+    """Total calls, points, rounds, time, worst error bar and reasons of all derivatives taken inside.
+
+    Yields
+    ------
+    Record
+        Its counts grow as derivatives are taken. ``worst_bar`` is the largest error bar over the largest value of the same
+        derivative. Derivatives inside derivatives count once, with the outer one.
+
+    Notes
+    -----
+    Threads started inside are not followed.
+
+    Examples
+    --------
+    >>> import arraydiff
+    >>> with arraydiff.record() as total:
+    ...     _ = arraydiff.grad(lambda x: x * x, method="central")(3.0)
+    >>> total.derivatives, total.points
+    (1, 7)
+    """
+    mine = Record()
+    token = _active.set((*_active.get(), mine))
+    try:
+        yield mine
+    finally:
+        _active.reset(token)
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Derivatives inside belong to an outer one, which counts them."""
+    token = _active.set(())
+    try:
+        yield
+    finally:
+        _active.reset(token)

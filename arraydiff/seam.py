@@ -1,0 +1,86 @@
+"""What travels between the layers: points asked for, values given, columns finished.
+
+A strategy never calls f.  It is a generator that yields `Points` and is sent `Values`; an evaluator drives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from arraydiff._typing import Array
+
+if TYPE_CHECKING:
+    from arraydiff.config import DifferentiationConfig, DifferentiationMethod
+    from arraydiff.directions import Lines
+    from arraydiff.problem import Problem
+
+T = TypeVar("T")
+
+
+class Points(Protocol):
+    """Where f is needed.  Asked for a block, or column by column: one by one, no (n, k) array is ever made."""
+
+    @property
+    def count(self) -> int:
+        """How many points."""
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether they are complex: then a warning of f that an imaginary part is lost counts as a failure."""
+
+    @property
+    def starts_at_x(self) -> bool:
+        """Whether the first point is x itself, where an exception of f goes through unchanged."""
+
+    def column(self, j: int) -> Array:
+        """Point j, a new contiguous array of shape (n,)."""
+
+    def block(self, start: int, stop: int) -> Array:
+        """Points start..stop, a new array of shape (n, stop - start)."""
+
+    def parameter(self, j: int) -> int | None:
+        """Which entry of x is displaced at point j; None where several are."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """What f gave: (m, k); NaN where it failed."""
+
+    at: Array
+    noise: Array | None = None  # (m, k) absolute, where it is known: f is a derivative of ours, this its error bar
+    failure: Exception | None = None  # the first one, if any
+
+
+Asking = Generator[Points, Values, T]
+"""A computation that asks for values of f and ends with a T."""
+
+
+@dataclass(frozen=True)
+class Pushforward:
+    """J·V for one chunk of k directions."""
+
+    columns: Array  # (m, k)
+    error: Array  # (m, k), absolute
+    steps: Array  # (k,), as taken: (x + h) - x
+    status: Array  # (m, k), int16 flags
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What one x teaches once and every chunk uses."""
+
+    method: DifferentiationMethod
+    value: Array  # (m,) f(x)
+    pushforward: Callable[[Lines], Asking[Pushforward]]
+    reason: str = ""  # why this method, and not the one before it
+    noise: Array | None = None  # (m,) the noise level of f, where it is known
+    notes: tuple[str, ...] = field(default=())  # what a user should hear about this x
+
+
+class Strategy(Protocol):
+    """A method: frozen, stateless, one file."""
+
+    def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
+        """Evaluate f at x, learn what x teaches, and say how chunks are pushed forward."""

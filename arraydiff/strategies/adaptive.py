@@ -1,0 +1,33 @@
+"""Adaptive: the complex step where it is certified for this very x, else the ladder, and the reason said.
+
+The order of trial is that of the cost: f(x); two complex points on one random ray (one is enough to learn that f refuses
+complex numbers); the ray's ladder, which vouches for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arraydiff.config import DifferentiationConfig
+from arraydiff.directions import x_itself
+from arraydiff.noise import noise_at
+from arraydiff.problem import Problem
+from arraydiff.seam import Asking, Prepared
+from arraydiff.strategies import complex_step, richardson
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """The default strategy."""
+
+    def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
+        """F(x), the certificate, and with it the method."""
+        values = yield x_itself(problem)
+        value = values.at[:, 0]
+        noise = noise_at(problem, config, values)
+        if problem.step is not None:
+            return richardson.prepared(config, value, noise, "a step was given, and real steps are taken by it")
+        certificate = yield from complex_step.certify(problem, config, value, noise)
+        if certificate.holds:
+            return complex_step.prepared(value, noise, certificate)
+        return richardson.prepared(config, value, noise, certificate.reason)

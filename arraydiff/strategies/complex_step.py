@@ -1,0 +1,200 @@
+"""Complex step: exact to rounding where f is analytic and lets imaginary parts through.
+
+Squire & Trapp, SIAM Rev. 40 (1998) 110; Martins, Sturdza & Alonso, ACM TOMS 29 (2003) 245.  abs, norm, conj, float and their
+kin drop imaginary parts without a word, so it is trusted only where it is certified for this very x: along one random ray it
+must agree with a ladder of real differences, and with itself at a second step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+
+from arraydiff._typing import Array
+from arraydiff.config import DifferentiationConfig, DifferentiationMethod
+from arraydiff.directions import Lines, ray, x_itself
+from arraydiff.errors import BudgetSpent
+from arraydiff.noise import Noise, noise_at
+from arraydiff.problem import Problem
+from arraydiff.result import Status
+from arraydiff.seam import Asking, Prepared, Pushforward
+from arraydiff.strategies import richardson
+from arraydiff.strategies.ladder import Finished
+
+RELATIVE_STEP = {
+    52: 1e-20,
+    0: 1e-15,
+}  # squared far below eps, so that nothing is truncated; not so small that it underflows
+SECOND_STEP = 2.0  # times the first: rounding noise of a complex power does not scale with the step
+SAME = 1e-12  # relative agreement of the two, in eps of float64
+VALUE_SAME = 64.0  # eps by which the real part may differ from f(x)
+CLEAR = 1e-3  # relative error bar that the real differences must reach, to be a witness
+WITNESS_STAGES = 3  # of four points each: a witness that needs more costs as much as it saves
+WITNESS_TOLERANCE = 1e-12  # by then truncation is gone, and what is left shows the noise
+# The threshold on relative disagreement grows as sqrt m, for the same reason; what drops imaginary parts is off by O(1).
+WITHIN = 3.0  # bars of the real differences, times 1 + log2 m: of many bars some are missed by more
+ROUNDED = 2.0**14  # eps |f| / scale: a bar at the rounding of f
+SMALL_SLOPE = 1e-3  # of the mean slope: outputs that move less are held to that
+NOISY = 2.0**14  # eps (|f| + |x f'|): up to there the bar grows with the noise, which hides in the real part
+NOISY_TOGETHER = 2.0**9  # the same for the mean size of all outputs: a residual near 0 is noisy only beside itself
+BAR = 2.0  # eps
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What one ray showed."""
+
+    holds: bool
+    reason: str
+    witness: Finished | None = None
+    slope: Array | None = None  # (m, 1) along the ray
+
+
+@dataclass(frozen=True)
+class ComplexStep:
+    """The strategy, asked for by name: where the certificate is refused, differences with the flag UNRESOLVED."""
+
+    def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
+        """F(x) and its certificate."""
+        values = yield x_itself(problem)
+        value = values.at[:, 0]
+        noise = noise_at(problem, config, values)
+        certificate = yield from certify(problem, config, value, noise)
+        if certificate.holds:
+            return prepared(value, noise, certificate)
+        ladder = richardson.prepared(config, value, noise, certificate.reason)
+        note = f"the complex step is not certified: {certificate.reason}; the values are real differences"
+        return replace(ladder, pushforward=partial(_unresolved, ladder), notes=(note,))
+
+
+def _unresolved(ladder: Prepared, lines: Lines) -> Asking[Pushforward]:
+    pushed = yield from ladder.pushforward(lines)
+    flag = int(Status.UNRESOLVED)
+    return replace(
+        pushed, status=lines.problem.xp.bitwise_or(pushed.status, lines.problem.xp.full_like(pushed.status, flag))
+    )
+
+
+def prepared(value: Array, noise: Noise, certificate: Certificate) -> Prepared:
+    """Complex columns for every chunk, under a certificate that holds."""
+    push = partial(columns, value=value, noise=noise, certificate=certificate)
+    return Prepared(DifferentiationMethod.COMPLEX_STEP, value, push, "", noise.known)
+
+
+def columns(lines: Lines, value: Array, noise: Noise, certificate: Certificate) -> Asking[Pushforward]:
+    """J·V for one chunk, by one complex point a line."""
+    xp = lines.problem.xp
+    steps = (_relative_step(lines.problem) * lines.scale if lines.step is None else lines.step)[None, :]
+    values = yield lines.points(steps, imaginary=True)
+    pushed = xp.imag(lines.values(values)[0, ...]) / steps
+    finite = xp.isfinite(pushed)
+    status = xp.astype(xp.logical_not(finite), xp.int16) * int(Status.FAILED)
+    error = _bar(lines, pushed, value, noise, certificate)
+    if lines.step is not None:  # a step of the user's may be large enough to truncate
+        error = error + xp.abs(pushed) * (steps / lines.scale[None, :]) ** 2
+    error = xp.where(finite, error, xp.full_like(pushed, float("inf")))
+    pushed = xp.where(finite, pushed, xp.full_like(pushed, float("nan")))
+    return Pushforward(pushed, error, steps[0, :], status)
+
+
+def _bar(lines: Lines, pushed: Array, value: Array, noise: Noise, certificate: Certificate) -> Array:
+    """2 eps (2 |f'| + |x f''|), more where f rounds more than once, and what the witness could not see."""
+    xp, witness = lines.problem.xp, certificate.witness
+    assert witness is not None
+    base, scale = lines.at_x(value), lines.scale[None, :]
+    sigma, curvature = lines.at_x(witness.sigma[:, 0]), lines.at_x(witness.curvature[:, 0])
+    clear, slope = lines.at_x(witness.error[:, 0]), lines.at_x(xp.abs(witness.value[:, 0]))
+    size = xp.abs(base) + slope
+    rounds = sigma / (noise.eps * xp.where(size > 0, size, xp.ones_like(size)))
+    rounds = xp.maximum(xp.ones_like(rounds), rounds)
+    bar = BAR * noise.eps * rounds * (2 * xp.abs(pushed) + curvature / scale)
+    blind = xp.where(clear > CLEAR * slope, WITHIN * clear, xp.zeros_like(clear))
+    return bar + blind / scale
+
+
+def certify(problem: Problem, config: DifferentiationConfig, value: Array, noise: Noise) -> Asking[Certificate]:
+    """Whether imaginary parts carry the derivative of every output at this x."""
+    refused = _refused_beforehand(problem, config, noise) if value.shape[0] else "f has no outputs"
+    if refused:
+        return Certificate(False, refused)
+    xp, line = problem.xp, ray(replace(problem, step=None))
+    step = _relative_step(problem) * line.scale
+    values = yield line.points(xp.stack([step, SECOND_STEP * step]), imaginary=True)
+    if values.failure is not None:
+        return Certificate(False, _told(values.failure))
+    complex_values = line.values(values)
+    slope = xp.imag(complex_values[0, ...]) / step[None, :]
+    second = xp.imag(complex_values[1, ...]) / (SECOND_STEP * step)[None, :]
+    witness = yield from richardson.ladders(line, _witnessing(config), value, noise)
+    base = value[:, None]
+    checks = {
+        "the real part of f changes with an imaginary step": xp.abs(xp.real(complex_values[0, ...]) - base)
+        <= VALUE_SAME * noise.eps * xp.maximum(xp.abs(base), xp.abs(slope) * line.scale),
+        "the imaginary part does not scale with the step, it is rounding noise": xp.abs(slope - second)
+        <= SAME * noise.eps / 2.2e-16 * xp.maximum(xp.abs(slope), noise.eps * xp.abs(base) / line.scale),
+        "the real differences that would vouch for it are too inexact": _clear(problem, witness, base, noise, line),
+        "the imaginary part does not carry the derivative along a random direction": xp.abs(slope - witness.value)
+        <= xp.maximum(
+            WITHIN * (1 + math.log2(max(value.shape[0], 1))) * witness.error,
+            config.complex_step_threshold * math.sqrt(value.shape[0]) * xp.abs(witness.value),
+        ),
+        "f is noisy, which imaginary parts do not show": _calm(problem, witness, base, noise, line),
+    }
+    finite = xp.isfinite(base)  # outputs that are not finite at x have no derivative to certify
+    met = [xp.all(xp.logical_or(passed, xp.logical_not(finite))) for passed in checks.values()]
+    read = problem.backend.read(xp.astype(xp.stack(met), xp.int8))
+    failed = [reason for reason, passed in zip(checks, read, strict=True) if not passed]
+    return Certificate(not failed, failed[0] if failed else "", witness, slope)
+
+
+def _witnessing(config: DifferentiationConfig) -> DifferentiationConfig:
+    """The options of the ray's ladder: no limits that are meant for single parameters."""
+    stages = min(config.max_iterations, WITNESS_STAGES)
+    return replace(
+        config, error_tolerance=WITNESS_TOLERANCE, max_iterations=stages, min_step=None, max_step=None, confidence=0.95
+    )
+
+
+def _clear(problem: Problem, witness: Finished, base: Array, noise: Noise, line: Lines) -> Array:
+    """The bar of the witness is small against the slope, or at the rounding of f, where no difference sees more."""
+    xp, slope = problem.xp, problem.xp.abs(witness.value)
+    rounding = noise.eps * xp.abs(base) / line.scale * ROUNDED
+    floor = SMALL_SLOPE * _together(problem, slope)  # along one ray, some of many slopes vanish
+    return xp.logical_or(
+        witness.error <= CLEAR * xp.maximum(slope, xp.zeros_like(slope) + floor), witness.error <= rounding
+    )
+
+
+def _calm(problem: Problem, witness: Finished, base: Array, noise: Noise, line: Lines) -> Array:
+    """The noise of each output is small against it, or against all of them."""
+    size = problem.xp.abs(base) + problem.xp.abs(witness.value) * line.scale
+    together = NOISY_TOGETHER * _together(problem, size)
+    return witness.sigma <= noise.eps * problem.xp.maximum(NOISY * size, together)
+
+
+def _together(problem: Problem, sizes: Array) -> Array:
+    """Root mean square over the outputs that are finite."""
+    xp = problem.xp
+    finite = xp.where(xp.isfinite(sizes), sizes, xp.zeros_like(sizes))
+    return xp.sqrt(xp.mean(finite * finite))
+
+
+def _refused_beforehand(problem: Problem, config: DifferentiationConfig, noise: Noise) -> str:
+    if problem.complex_refused:
+        return problem.complex_refused
+    if config.opaque:
+        return "opaque=True: f sees real numbers only"
+    if noise.known is not None and isinstance(config.noise, int | float) and config.noise > 0:
+        return "f is noisy (noise= says so), which imaginary parts do not show"
+    return ""
+
+
+def _told(failure: Exception) -> str:
+    if isinstance(failure, BudgetSpent):
+        return str(failure)
+    return f"f does not take complex numbers ({type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''})"
+
+
+def _relative_step(problem: Problem) -> float:
+    return next(step for bits, step in RELATIVE_STEP.items() if bits == 0 or problem.eps <= 2.0 ** -(bits - 1))

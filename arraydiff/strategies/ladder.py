@@ -1,0 +1,249 @@
+"""Rungs of one chunk of lines: evaluated, sorted, and, where they do not suffice, followed by better placed ones.
+
+Scout and shoot: two scouts measure the length L over which f changes; further rungs go where truncation and noise balance.
+The unknown of every difference quotient is L, not the order (Curtis & Reid, J. IMA 13 (1974) 121; Gill, Murray, Saunders &
+Wright, SIAM J. Sci. Stat. Comput. 4 (1983) 310).  State is kept in arrays over the lines, never in a loop over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from arraydiff._typing import Array
+from arraydiff.backends import Backend
+from arraydiff.directions import Lines
+from arraydiff.noise import ABOVE_ROUNDING, ROUNDING_HIGH, Noise
+from arraydiff.result import Status
+from arraydiff.seam import Asking, Values
+from arraydiff.strategies.tableau import OFF, Estimate, Rungs, extrapolate
+
+KINK_RATIO = 0.7  # (E - f) / h is the same at every rung of a kink, proportional to h where f is smooth
+SPOILED = 1e3  # an inner derivative whose bar is more times that at x has met something there: a kink, an edge
+SPOILED_SHARE = 1e-9  # of the largest value: bars below it spoil nothing
+HIDDEN = 1e-3  # a bar beyond this share of the value, on lines whose scouts disagree, is UNRESOLVED
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What is known of k lines."""
+
+    lines: Lines
+    side: int  # 0: central; +1, -1: one-sided
+    rungs: Rungs
+    cap: Array  # (k,) steps must stay below: the room inside the bounds, or where f failed
+    failed_up: Array  # (k,) bool: f failed at the smallest step upwards of the last stage
+    failed_down: Array
+    best_value: Array  # (m, k) of the stage with the smallest bar: what counts where no stage resolved f
+    best_error: Array
+    trusted: Array | None = None  # (m,) the known noise of f at x
+    stage: int = 0
+
+    @property
+    def backend(self) -> Backend:
+        """The array library."""
+        return self.lines.problem.backend
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The estimates of k lines."""
+
+    value: Array  # (m, k)
+    error: Array
+    sigma: Array
+    status: Array
+    curvature: Array  # (m, k) f'' along the line
+    steps: Array  # (k,)
+
+
+def climb(ladder: Ladder, steps: Array) -> Asking[Ladder]:
+    """Evaluate f at new rungs, steps (r, k), and sort them in."""
+    lines, xp = ladder.lines, ladder.backend.xp
+    count = int(steps.shape[0])
+    offsets = xp.concat([steps, -steps]) if ladder.side == 0 else ladder.side * steps
+    given = yield lines.points(offsets)
+    values, taken = _sound(ladder, lines, given), lines.taken(offsets)
+    old = ladder.rungs
+    finite = xp.logical_or(xp.isfinite(values), xp.logical_not(xp.isfinite(old.base)))
+    failed = xp.any(xp.logical_not(finite), axis=1)  # (points, k): f is finite at x but not there
+    failed_up, failed_down = failed[count - 1, ...], failed[-1, ...]
+    if ladder.side == 0:
+        up, down = values[:count, ...], values[count:, ...]
+        step = (taken[:count, ...] - taken[count:, ...]) / 2
+        quotient, mean = (up - down) / (2 * step[:, None, :]), (up + down) / 2
+        failed = xp.logical_or(failed[:count, ...], failed[count:, ...])
+    else:
+        step = ladder.side * taken
+        quotient, mean = ladder.side * (values - old.base) / step[:, None, :], None
+    seen = xp.where(xp.isfinite(values), values, xp.zeros_like(values) + old.base)
+    largest = xp.maximum(old.largest, xp.max(xp.abs(seen), axis=0))
+    span = xp.maximum(old.span, xp.max(seen, axis=0) - xp.min(seen, axis=0))
+    cap = xp.minimum(ladder.cap, xp.min(xp.where(failed, step, xp.full_like(step, float("inf"))), axis=0))
+    rungs = _sorted_in(ladder.backend, replace(old, largest=largest, span=span), step, quotient, mean)
+    return replace(ladder, rungs=rungs, cap=cap, failed_up=failed_up, failed_down=failed_down, stage=ladder.stage + 1)
+
+
+def _sound(ladder: Ladder, lines: Lines, given: Values) -> Array:
+    """(r, m, k) values; NaN where f is a derivative of ours that was far less sure of itself than at x."""
+    values = lines.values(given)
+    if given.noise is None or ladder.trusted is None:
+        return values
+    xp, bars = ladder.backend.xp, lines.values(replace(given, at=given.noise))
+    size = xp.max(xp.where(xp.isfinite(values), xp.abs(values), xp.zeros_like(values)))
+    allowed = xp.maximum(SPOILED * lines.at_x(ladder.trusted), SPOILED_SHARE * size)
+    return xp.where(bars > allowed, xp.full_like(values, float("nan")), values)
+
+
+def _sorted_in(backend: Backend, old: Rungs, step: Array, quotient: Array, mean: Array | None) -> Rungs:
+    xp = backend.xp
+    step = xp.concat([old.step, step])
+    quotient = xp.concat([old.quotient, quotient])
+    mean = None if mean is None or old.mean is None else xp.concat([old.mean, mean])
+    count = int(step.shape[0])
+    place = xp.arange(count, dtype=backend.index_dtype, device=backend.device)
+    earlier = (place[None, :] < place[:, None])[:, :, None]
+    mine, others = step[:, None, :], step[None, :, :]
+    before = xp.logical_or(others < mine, xp.logical_and(others == mine, earlier))
+    rank = xp.sum(xp.astype(before, backend.index_dtype), axis=1)  # (K, k)
+    chosen = rank[None, :, :] == place[:, None, None]  # (K, K, k)
+
+    def ordered(array: Array) -> Array:
+        picked = chosen if array.ndim == 2 else chosen[:, :, None, :]
+        return xp.sum(xp.where(picked, array[None, ...], xp.zeros_like(array)[None, ...]), axis=1)
+
+    return replace(old, step=ordered(step), quotient=ordered(quotient), mean=None if mean is None else ordered(mean))
+
+
+def begin(lines: Lines, side: int, value: Array, trusted: Array | None = None) -> Ladder:
+    """A ladder without rungs."""
+    backend, xp = lines.problem.backend, lines.problem.xp
+    base = lines.at_x(value)
+    nothing = xp.zeros_like(base) + xp.zeros_like(lines.scale)[None, :]
+    empty = xp.zeros_like(nothing)[None, ...][:0, ...]
+    rungs = Rungs(
+        step=empty[:, 0, :],
+        quotient=empty,
+        mean=empty if side == 0 else None,
+        base=base,
+        reach=lines.reach,
+        largest=nothing + xp.abs(base),
+        span=nothing,
+    )
+    nowhere = xp.zeros_like(lines.scale, dtype=xp.bool)
+    unknown = xp.full_like(nothing, float("inf"))
+    return Ladder(lines, side, rungs, _room(backend, lines, side), nowhere, nowhere, nothing, unknown, trusted)
+
+
+def _room(backend: Backend, lines: Lines, side: int) -> Array:
+    """(k,) how far steps may go inside the bounds, next float included."""
+    if lines.room is None:
+        return backend.xp.full_like(lines.scale, float("inf"))
+    up, down = lines.room
+    room = backend.xp.minimum(up, down) if side == 0 else up if side > 0 else down
+    return room * (1 + 4 * lines.problem.eps)  # caps are exclusive, bounds are not
+
+
+def narrowed(ladder: Ladder, which: Sequence[int]) -> Ladder:
+    """The same ladder for some of its lines."""
+    xp, rungs = ladder.backend.xp, ladder.rungs
+    chosen = xp.asarray(list(which), dtype=ladder.backend.index_dtype, device=ladder.backend.device)
+
+    def pick(array: Array | None) -> Array | None:
+        if array is None or int(array.shape[-1]) == 1 != ladder.lines.count:
+            return array
+        return xp.take(array, chosen, axis=-1)
+
+    picked = {item.name: pick(getattr(rungs, item.name)) for item in fields(Rungs)}
+    own: dict[str, Any] = {
+        name: pick(getattr(ladder, name)) for name in ("cap", "failed_up", "failed_down", "best_value", "best_error")
+    }
+    return replace(ladder, lines=ladder.lines.take(which), rungs=Rungs(**picked), **own)
+
+
+def noted(ladder: Ladder, estimate: Estimate) -> Ladder:
+    """The ladder with the estimate of this stage remembered, where its bar is the smallest so far."""
+    xp = ladder.backend.xp
+    better = estimate.error < ladder.best_error
+    return replace(
+        ladder,
+        best_value=xp.where(better, estimate.value, ladder.best_value),
+        best_error=xp.where(better, estimate.error, ladder.best_error),
+    )
+
+
+def finish(ladder: Ladder, noise: Noise, confidence: float, unresolved: Array | None = None) -> Finished:
+    """Values, bars and flags as the rungs so far give them."""
+    backend, rungs = ladder.backend, ladder.rungs
+    xp = backend.xp
+    estimate = extrapolate(backend, rungs, noise, confidence)
+    half_jump, kinked = _kink(ladder, noise)
+    value, error = estimate.value, estimate.error
+    if unresolved is not None:
+        earlier = xp.logical_and(unresolved[None, :], ladder.best_error < error)
+        value, error = xp.where(earlier, ladder.best_value, value), xp.where(earlier, ladder.best_error, error)
+    error = xp.where(kinked, xp.maximum(error, half_jump), error)
+    finite = xp.isfinite(value)
+    status = _flag(backend, xp.logical_not(finite), Status.FAILED)
+    status = status + _flag(backend, xp.logical_and(kinked, finite), Status.KINK)
+    status = status + _flag(backend, _noisy(ladder, estimate, noise), Status.NOISE_LIMITED)
+    if unresolved is not None:
+        lost = xp.logical_and(unresolved[None, :], error > HIDDEN * xp.abs(value))
+        status = status + _flag(backend, xp.logical_and(lost, finite), Status.UNRESOLVED)
+    if ladder.side != 0:
+        status = status + xp.full_like(status, int(Status.ONE_SIDED))
+    error = xp.where(finite, error, xp.full_like(error, float("inf")))
+    value = xp.where(finite, value, xp.full_like(value, float("nan")))
+    return Finished(value, error, estimate.sigma, status, _curvature(ladder, estimate), rungs.step[0, ...])
+
+
+def _flag(backend: Backend, where: Array, flag: Status) -> Array:
+    return backend.xp.astype(where, backend.xp.int16) * int(flag)
+
+
+def _kink(ladder: Ladder, noise: Noise) -> tuple[Array, Array]:
+    """Half the difference of the one-sided derivatives, and whether it stays as the step falls."""
+    xp, rungs = ladder.backend.xp, ladder.rungs
+    none = xp.zeros_like(rungs.largest, dtype=xp.bool)
+    if rungs.mean is None or int(rungs.step.shape[0]) < 2:
+        return xp.zeros_like(rungs.largest), none
+    halves = xp.abs(rungs.mean - rungs.base) / rungs.step[:, None, :]
+    lowest = min(3, int(rungs.step.shape[0]))
+    kinked = xp.logical_not(none)
+    for i in range(lowest - 1):
+        steady = xp.logical_and(
+            halves[i, ...] >= KINK_RATIO * halves[i + 1, ...], halves[i, ...] * KINK_RATIO <= halves[i + 1, ...]
+        )
+        kinked = xp.logical_and(kinked, steady)
+    rounding = ROUNDING_HIGH * noise.eps * (rungs.largest + rungs.reach * xp.abs(rungs.quotient[0, ...]))
+    level = rounding if noise.known is None else xp.maximum(rounding, xp.zeros_like(rounding) + _level(ladder, noise))
+    seen = halves[0, ...] * rungs.step[0, ...] > ABOVE_ROUNDING * level
+    return halves[0, ...], xp.logical_and(kinked, seen)
+
+
+def _level(ladder: Ladder, noise: Noise) -> Array:
+    known = noise.known
+    assert known is not None
+    return known[:, None] if ladder.rungs.base.shape[0] == known.shape[0] else ladder.lines.at_x(known)
+
+
+def _noisy(ladder: Ladder, estimate: Estimate, noise: Noise) -> Array:
+    xp, rungs = ladder.backend.xp, ladder.rungs
+    rounding = noise.eps * (rungs.largest + rungs.reach * xp.abs(rungs.quotient[0, ...]))
+    loud = estimate.sigma > ABOVE_ROUNDING * rounding
+    rules = estimate.error - estimate.truncation >= estimate.truncation
+    return xp.logical_and(xp.logical_and(loud, rules), estimate.noise_found)
+
+
+def _curvature(ladder: Ladder, estimate: Estimate) -> Array:
+    """f'' along each line, from the largest rung that is resolved well enough."""
+    xp, rungs = ladder.backend.xp, ladder.rungs
+    if rungs.mean is None:
+        return xp.abs(rungs.quotient[-1, ...] - rungs.quotient[0, ...]) / rungs.step[-1, ...]
+    curvature = 2 * xp.abs(rungs.mean - rungs.base) / (rungs.step * rungs.step)[:, None, :]
+    best = curvature[0, ...]
+    for i in range(1, int(rungs.step.shape[0])):
+        close = xp.abs(rungs.quotient[i, ...] - estimate.value) <= OFF * xp.abs(estimate.value)
+        best = xp.where(xp.logical_and(close, xp.isfinite(curvature[i, ...])), curvature[i, ...], best)
+    return xp.where(xp.isfinite(best), best, xp.zeros_like(best))

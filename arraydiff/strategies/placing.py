@@ -1,0 +1,41 @@
+"""On which side of x the points of each line lie: as asked for, unless the bounds are nearer."""
+
+from __future__ import annotations
+
+from arraydiff._typing import Array
+from arraydiff.directions import Lines
+
+NOWHERE = 2
+
+
+def placed(lines: Lines, both: Array, one: Array, start: int) -> list[int]:
+    """0, 1 or -1 for every line, whose points reach `both` on two sides or `one` on a single side.
+
+    Sides are read from the device once, where there are bounds.
+
+    Raises
+    ------
+    ValueError
+        Points that fit on no side: the user's step is too large for the bounds.
+    """
+    if lines.room is None:
+        return [start] * lines.count
+    xp, (up, down) = lines.problem.xp, lines.room
+    slack = 1 + 4 * lines.problem.eps
+    up, down = up * slack, down * slack
+    central = xp.minimum(up, down) >= both
+    above, below = up >= one, down >= one
+    preferred = central if start == 0 else above if start > 0 else below
+    other = xp.where(above, xp.ones_like(up), xp.where(below, -xp.ones_like(up), xp.full_like(up, float(NOWHERE))))
+    if start == 0:  # where either side would do, the roomier one
+        other = xp.where(xp.logical_and(xp.logical_and(above, below), down > up), -xp.ones_like(up), other)
+    codes = xp.where(preferred, xp.full_like(up, float(start)), other)
+    sides = lines.problem.backend.read(xp.astype(codes, xp.int8))
+    if NOWHERE in sides:
+        where = lines.parameter(sides.index(NOWHERE))
+        path = lines.problem.call.layout.path(where) if where is not None else ""
+        raise ValueError(
+            f"step_size (or relative_step): the points x + k h of x{path} do not fit between its bounds; "
+            "make the step smaller there, or leave it out"
+        )
+    return sides

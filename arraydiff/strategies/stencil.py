@@ -1,0 +1,382 @@
+"""Finite differences with fixed nodes: forward, backward, central of order 2, 4, 6, 8.
+
+Good for many parameters at known scales: `order` points a derivative, whatever f.  The family is data: a row of nodes, weights
+and the factor of the leading error (Fornberg, Math. Comp. 51 (1988) 699).  Bars come from one ray shared by all parameters: five
+points along (±h_1, ..., ±h_n) give the length over which f changes.  Right in order of magnitude; no 95 % is claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, ClassVar
+
+from arraydiff._typing import Array, Namespace
+from arraydiff.backends import Backend
+from arraydiff.config import DifferentiationConfig, DifferentiationMethod
+from arraydiff.directions import Columns, Lines, Tangents, x_itself
+from arraydiff.noise import Noise, noise_at
+from arraydiff.problem import Problem
+from arraydiff.result import Status
+from arraydiff.seam import Asking, Prepared, Pushforward
+from arraydiff.strategies.placing import placed
+
+
+@dataclass(frozen=True)
+class Row:
+    """f'(x) ~ sum of weights (f(x + node h) - f(x)) / h."""
+
+    nodes: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def order(self) -> int:
+        """Of accuracy: the error falls with h to this power."""
+        return len(self.nodes)
+
+    @property
+    def reach(self) -> int:
+        """The farthest node."""
+        return max(self.nodes)
+
+    @property
+    def error_factor(self) -> float:
+        """Error over h^order f^(order + 1) / (order + 1)!."""
+        total = 1.0
+        for node in self.nodes:
+            total *= abs(node)
+        return total
+
+
+CENTRAL = {
+    2: Row((1, -1), (1 / 2, -1 / 2)),
+    4: Row((1, 2, -1, -2), (2 / 3, -1 / 12, -2 / 3, 1 / 12)),
+    6: Row((1, 2, 3, -1, -2, -3), (3 / 4, -3 / 20, 1 / 60, -3 / 4, 3 / 20, -1 / 60)),
+    8: Row((1, 2, 3, 4, -1, -2, -3, -4), (4 / 5, -1 / 5, 4 / 105, -1 / 280, -4 / 5, 1 / 5, -4 / 105, 1 / 280)),
+}
+SIDED = {
+    1: Row((1,), (1.0,)),
+    2: Row((1, 2), (2, -1 / 2)),
+    4: Row((1, 2, 3, 4), (4, -3, 4 / 3, -1 / 4)),
+    6: Row((1, 2, 3, 4, 5, 6), (6, -15 / 2, 20 / 3, -15 / 4, 6 / 5, -1 / 6)),
+    8: Row((1, 2, 3, 4, 5, 6, 7, 8), (8, -14, 56 / 3, -35 / 2, 56 / 5, -14 / 3, 8 / 7, -1 / 8)),
+}
+
+RAY = (0.0, 1.0, -1.0, 2.0, -2.0)
+RAY_WEIGHTS = ((0, 2 / 3, -2 / 3, -1 / 12, 1 / 12), (-2, 1, 1, 0, 0), (0, -1, 1, 1 / 2, -1 / 2), (6, -4, -4, 1, 1))
+RAY_SIDED = (0.0, 1.0, 2.0, 3.0, 4.0)  # where a bound is near
+RAY_SIDED_WEIGHTS = (
+    (-25 / 12, 4, -3, 4 / 3, -1 / 4),
+    (35 / 12, -26 / 3, 19 / 2, -14 / 3, 11 / 12),
+    (-5 / 2, 9, -12, 7, -3 / 2),
+    (1, -4, 6, -4, 1),
+)
+RAY_NOISE = 70**0.5  # of the fourth difference of independent values
+ROUNDING = 2.0  # eps |f| of one value, with both its neighbours' signs
+NOISE_FACTOR = 2.2
+BALANCED = 1e-3  # an exact 0 whose bar is more than this share of the one-sided difference is not resolved
+OK, FAILED_UP, FAILED_DOWN, FAILED_BOTH = range(4)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the ray showed of each output, in units of the steps."""
+
+    slope: Array  # (m,) the linear term
+    truncation: Array  # (m,) the term that the stencil leaves out, over its error factor
+    noise: Array  # (m,) what no polynomial explains; 0 where truncation would pass for it
+    blind: Array | None = None  # (m,) bool: f does not react along the ray, but it does farther out
+
+
+@dataclass(frozen=True)
+class Stencil:
+    """The strategy; its three members differ in the side they start from."""
+
+    method: ClassVar[DifferentiationMethod]
+    side: ClassVar[int]
+    default_order: ClassVar[int]
+
+    def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
+        """F(x) and the ray, in one round; in two where the noise of f is known, and with it better steps."""
+        order = config.order or self.default_order
+        level: Array | float = problem.eps
+        if problem.call.measured or (isinstance(config.noise, int | float) and config.noise > 0):
+            first = yield x_itself(problem)
+            level = _relative_noise(problem, noise_at(problem, config, first), first.at[:, 0])
+        steps = chosen_steps(problem, Columns(problem, tuple(range(problem.n))), config, order, level)
+        line, offsets, weights = _ray(problem, steps)
+        values = yield line.points(problem.backend.asarray(offsets, problem.x.dtype)[:, None], starts_at_x=True)
+        value = values.at[:, 0]
+        noise = noise_at(problem, config, values)
+        change = _change(problem, values.at, weights, order)
+        (still,) = problem.backend.read(_still(problem, change.slope, value))
+        if still:
+            far = yield line.points(_far(problem, line, steps))
+            change = replace(change, blind=(change.slope == 0) & (far.at[:, 0] != value))
+        if isinstance(level, float):
+            level = noise.eps
+        push = partial(
+            columns, config=config, order=order, start=self.side, level=level, value=value, noise=noise, change=change
+        )
+        return Prepared(self.method, value, push, "", noise.known)
+
+
+class Central(Stencil):
+    """Points on both sides."""
+
+    method, side, default_order = DifferentiationMethod.CENTRAL, 0, 2
+
+
+class Forward(Stencil):
+    """Points above x; below it at an upper bound."""
+
+    method, side, default_order = DifferentiationMethod.FORWARD, 1, 1
+
+
+class Backward(Stencil):
+    """Points below x; above it at a lower bound."""
+
+    method, side, default_order = DifferentiationMethod.BACKWARD, -1, 1
+
+
+def _relative_noise(problem: Problem, noise: Noise, value: Array) -> Array:
+    """Of all outputs together, between eps and 1 percent."""
+    xp = problem.xp
+    known = xp.where(xp.isfinite(value), noise.known, xp.zeros_like(value))
+    size = xp.sqrt(xp.sum(xp.where(xp.isfinite(value), value * value, xp.zeros_like(value))))
+    share = xp.sqrt(xp.sum(known * known)) / xp.where(size > 0, size, xp.ones_like(size))
+    share = xp.where(xp.isfinite(share), share, xp.ones_like(share))
+    return xp.minimum(xp.maximum(share, xp.full_like(share, noise.eps)), xp.full_like(share, 0.01))
+
+
+def chosen_steps(
+    problem: Problem, lines: Lines, config: DifferentiationConfig, order: int, level: Array | float
+) -> Array:
+    """(k,) the user's steps to the letter, else powers of two next to level^(1/(order + 1)) scale, inside limits and bounds.
+
+    `level` is the relative noise of f, at least its eps.
+    """
+    xp = problem.xp
+    if lines.step is not None:
+        return lines.step
+    wanted = lines.scale * level ** (1 / (order + 1))
+    steps = _clamped(xp, 2.0 ** xp.round(xp.log2(wanted)), config)
+    if lines.room is None:
+        return steps
+    up, down = lines.room
+    most = xp.maximum(xp.minimum(up, down) / max(order // 2, 1), xp.maximum(up, down) / order)
+    fits = most >= steps
+    least = xp.where(most > 0, most, xp.ones_like(most))
+    return xp.where(fits, steps, xp.where(most > 0, 2.0 ** xp.floor(xp.log2(least)), steps))
+
+
+def _clamped(xp: Namespace, steps: Array, config: DifferentiationConfig) -> Array:
+    low, high = config.min_step, config.max_step
+    if low is not None:
+        steps = xp.maximum(steps, xp.full_like(steps, low))
+    if high is not None:
+        steps = xp.minimum(steps, xp.full_like(steps, high))
+    return steps
+
+
+def _ray(problem: Problem, steps: Array) -> tuple[Tangents, tuple[float, ...], tuple[tuple[float, ...], ...]]:
+    """One line along (±h_1, ..., ±h_n), inside the bounds."""
+    xp = problem.xp
+    signs = problem.backend.ray(problem.n, problem.x.dtype) > 0
+    direction = xp.where(signs, steps, -steps)
+    if problem.lower is None or problem.upper is None:
+        return Tangents(problem, direction[:, None]), RAY, RAY_WEIGHTS
+    up, down = problem.upper - problem.x, problem.x - problem.lower
+    free = xp.maximum(up, down) > 0
+    tight = xp.logical_and(free, xp.minimum(up, down) < 2 * steps)
+    if not any(problem.backend.read(xp.astype(tight, xp.int8))):
+        inside = xp.where(free, direction, xp.zeros_like(direction))
+        return Tangents(problem, inside[:, None]), RAY, RAY_WEIGHTS
+    inwards = xp.where(up >= down, steps, -steps)
+    inside = xp.where(xp.maximum(up, down) >= 4 * steps, inwards, xp.zeros_like(inwards))
+    return Tangents(problem, inside[:, None]), RAY_SIDED, RAY_SIDED_WEIGHTS
+
+
+def _still(problem: Problem, slope: Array, value: Array) -> Array:
+    """How many outputs do not react along the ray."""
+    xp = problem.xp
+    return xp.reshape(xp.sum(xp.astype((slope == 0) & xp.isfinite(value), xp.int32)), (1,))
+
+
+def _far(problem: Problem, line: Tangents, steps: Array) -> Array:
+    """(1, 1) a whole number of steps along the ray, far enough for f to react if it ever does: in float32, say."""
+    xp = problem.xp
+    reach = xp.min(problem.scale / steps) / 8
+    if line.room is not None:
+        reach = xp.minimum(reach, line.room[0][0])
+    return xp.reshape(xp.floor(reach), (1, 1))
+
+
+def _change(problem: Problem, values: Array, weights: tuple[tuple[float, ...], ...], order: int) -> Change:
+    """Taylor terms along the ray; beyond the fourth by the length over which f changes."""
+    xp = problem.xp
+    rows = problem.backend.asarray([list(row) for row in weights], values.dtype)
+    found = xp.abs(xp.matmul(values - values[:, :1], xp.matrix_transpose(rows)))  # (m, 4) derivatives
+    slope, bend, third, fourth = found[:, 0], found[:, 1] / 2, found[:, 2] / 6, found[:, 3] / 24
+    if order <= 2:
+        return Change(slope, bend if order == 1 else third, found[:, 3] / RAY_NOISE)
+    tiny = float(xp.finfo(values.dtype).smallest_normal)  # 0 / 0 is 0 here, and c / 0 is as good as infinite
+    by_third = xp.maximum(xp.sqrt(slope / (third + tiny)), bend / (third + tiny))
+    by_fourth = xp.maximum((slope / (fourth + tiny)) ** (1 / 3), xp.sqrt(bend / (fourth + tiny)))
+    length = xp.maximum(xp.minimum(by_third, by_fourth), xp.ones_like(slope))
+    variation = xp.maximum(slope * length, bend * length * length)
+    return Change(slope, variation / length ** (order + 1), xp.zeros_like(slope))
+
+
+def columns(
+    lines: Lines,
+    config: DifferentiationConfig,
+    order: int,
+    start: int,
+    level: Array | float,
+    value: Array,
+    noise: Noise,
+    change: Change,
+) -> Asking[Pushforward]:
+    """J·V for one chunk; lines whose points fail on one side take the other, unless that side was asked for."""
+    backend, xp = lines.problem.backend, lines.problem.xp
+    steps = chosen_steps(lines.problem, lines, config, order, level)
+    sides = placed(lines, max(order // 2, 1) * steps, order * steps, start)
+    first, codes = yield from _differences(lines, steps, sides, order, start, value, noise, change)
+    if start != 0 or codes is None:
+        return first
+    again = {i: -1 if code == FAILED_UP else 1 for i, code in enumerate(codes) if code in (FAILED_UP, FAILED_DOWN)}
+    if not again or (lines.step is not None and lines.room is not None):
+        return first  # a step given to the letter need not fit inside the bounds on one side alone
+    which = list(again)
+    index = backend.asarray(which, backend.index_dtype)
+    second, _ = yield from _differences(
+        lines.take(which), xp.take(steps, index), list(again.values()), order, start, value, noise, change
+    )
+    place = {i: lines.count + j for j, i in enumerate(which)}
+    order_of = backend.asarray([place.get(i, i) for i in range(lines.count)], backend.index_dtype)
+
+    def chosen(one: Array, two: Array) -> Array:
+        return xp.take(xp.concat([one, two], axis=-1), order_of, axis=-1)
+
+    return Pushforward(
+        chosen(first.columns, second.columns),
+        chosen(first.error, second.error),
+        chosen(first.steps, second.steps),
+        chosen(first.status, second.status),
+    )
+
+
+def _differences(
+    lines: Lines,
+    steps: Array,
+    sides: Sequence[int],
+    order: int,
+    start: int,
+    value: Array,
+    noise: Noise,
+    change: Change,
+) -> Asking[tuple[Pushforward, list[int] | None]]:
+    """One round: differences with their bars, and on which side f failed."""
+    backend, xp = lines.problem.backend, lines.problem.xp
+    nodes, weights, uniform = _table(lines, sides, order, steps.dtype)
+    offsets = nodes * steps[None, :]
+    values = lines.values((yield lines.points(offsets)))
+    taken, base = lines.taken(offsets), lines.at_x(value)
+    step = _step_taken(lines, taken, nodes, sides, uniform)
+    quotient = weights[0, :] * (values[0, ...] - base)
+    for i in range(1, order):  # in this order whatever the shape of the chunk: the same bits
+        quotient = quotient + weights[i, :] * (values[i, ...] - base)
+    quotient = quotient / step
+    error = _bar(lines, quotient, xp.abs(step), weights, values, noise, change, _factor(lines, sides, order, uniform))
+    error = xp.where(xp.isfinite(error), error, xp.full_like(error, float("inf")))
+    swing = xp.abs((values[0, ...] - base) / step)  # a 0 by symmetry, as of abs at 0, is no derivative
+    balanced = (quotient == 0) & (swing > error) & (error > BALANCED * swing)
+    if change.blind is not None:
+        balanced = balanced | ((quotient == 0) & lines.at_x(change.blind))
+    status = xp.astype(balanced, xp.int16) * int(Status.UNRESOLVED)
+    if any(side != start for side in sides):
+        flags = [0 if side == start else int(Status.ONE_SIDED) for side in sides]
+        status = status + backend.asarray(flags, xp.int16)[None, :]
+    finite = xp.isfinite(quotient)
+    pushed = Pushforward(quotient, error, step, status)
+    (lost,) = backend.read(xp.reshape(xp.sum(xp.astype(~finite, backend.index_dtype)), (1,)))
+    if not lost:
+        return pushed, None
+    pushed = Pushforward(
+        xp.where(finite, quotient, xp.full_like(quotient, float("nan"))),
+        xp.where(finite, error, xp.full_like(error, float("inf"))),
+        step,
+        xp.where(finite, status, xp.full_like(status, int(Status.FAILED))),
+    )
+    return pushed, _failed_sides(lines, values, base, sides)
+
+
+def _failed_sides(lines: Lines, values: Array, base: Array, sides: Sequence[int]) -> list[int]:
+    """On which side of each line f failed, where its points lie on two."""
+    xp, half = lines.problem.xp, int(values.shape[0]) // 2
+    lost = xp.any(xp.isfinite(base)[None, ...] & ~xp.isfinite(values), axis=1)  # (p, k)
+    up, down = xp.any(lost[: max(half, 1), :], axis=0), xp.any(lost[half:, :], axis=0)
+    codes = lines.problem.backend.read(xp.astype(up, xp.int8) * FAILED_UP + xp.astype(down, xp.int8) * FAILED_DOWN)
+    return [code if side == 0 else OK for code, side in zip(codes, sides, strict=True)]
+
+
+def _step_taken(lines: Lines, taken: Array, nodes: Array, sides: Sequence[int], uniform: bool) -> Array:
+    """(k,) (x + h) - x, or half of (x + h) - (x - h)."""
+    half = int(taken.shape[0]) // 2
+    if uniform and sides[0] == 0:
+        return (taken[0, :] - taken[half, :]) / 2
+    one_way = taken[0, :] / nodes[0, :]
+    if uniform:
+        return one_way
+    backend = lines.problem.backend
+    central = backend.asarray([side == 0 for side in sides], backend.xp.bool)
+    return backend.xp.where(central, (taken[0, :] - taken[half, :]) / 2, one_way)
+
+
+def _factor(lines: Lines, sides: Sequence[int], order: int, uniform: bool) -> Array | float:
+    """Of the leading error term of each line's row."""
+    factors = [(CENTRAL if side == 0 else SIDED)[order].error_factor for side in (sides[:1] if uniform else sides)]
+    return factors[0] if uniform else lines.problem.backend.asarray(factors, lines.scale.dtype)
+
+
+def _table(lines: Lines, sides: Sequence[int], order: int, dtype: Any) -> tuple[Array, Array, bool]:
+    """(order, k) nodes and weights of every line; (order, 1) and True where all lines share them."""
+    backend = lines.problem.backend
+    if sides.count(sides[0]) == len(sides):
+        return (*_shared_table(backend, sides[0], order, dtype), True)
+    rows = [CENTRAL[order] if side == 0 else SIDED[order] for side in sides]
+    nodes = [[row.nodes[i] * (side or 1) for row, side in zip(rows, sides, strict=True)] for i in range(order)]
+    weights = [[row.weights[i] * (side or 1) for row, side in zip(rows, sides, strict=True)] for i in range(order)]
+    return backend.asarray(nodes, dtype), backend.asarray(weights, dtype), False
+
+
+@lru_cache(maxsize=64)
+def _shared_table(backend: Backend, side: int, order: int, dtype: Any) -> tuple[Array, Array]:
+    row = CENTRAL[order] if side == 0 else SIDED[order]
+    columns = ([[number * (side or 1)] for number in numbers] for numbers in (row.nodes, row.weights))
+    nodes, weights = (backend.asarray(column, dtype) for column in columns)
+    return nodes, weights
+
+
+def _bar(
+    lines: Lines,
+    quotient: Array,
+    width: Array,
+    weights: Array,
+    values: Array,
+    noise: Noise,
+    change: Change,
+    factor: Array | float,
+) -> Array:
+    """Truncation and noise, as the ray showed them, and rounding; a column's share of them is its share of the slope."""
+    xp, eps = lines.problem.xp, ROUNDING * noise.eps
+    slope = lines.at_x(change.slope)
+    share = xp.abs(quotient) * width / xp.where(slope > 0, slope, xp.ones_like(slope))
+    share = xp.minimum(xp.maximum(share, xp.full_like(share, 1 / lines.problem.n)), xp.ones_like(share))
+    truncation = lines.at_x(change.truncation) * share * factor
+    rounding = eps * (xp.max(xp.abs(values), axis=0) + lines.reach * xp.abs(quotient))
+    level = NOISE_FACTOR * lines.at_x(change.noise if noise.known is None else noise.known)
+    gain = xp.sqrt(xp.sum(weights * weights, axis=0))
+    return (truncation + xp.maximum(rounding, level) * gain) / width

@@ -1,0 +1,382 @@
+"""The derivatives of a function as functions, with JAX's names, argument order and structures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from arraydiff import assembly
+from arraydiff._typing import Array, PyTree
+from arraydiff.arguments import Argnums, Layout
+from arraydiff.binding import Bound
+from arraydiff.callables import Options, Transform
+from arraydiff.config import DifferentiationConfig, DifferentiationMethod
+from arraydiff.engine import Derivative
+from arraydiff.result import DerivativeResult, GradientResult, HessianResult, JacobianResult
+from arraydiff.symmetry import symmetric
+
+__all__ = ["derivative", "grad", "hessian", "jacfwd", "jacobian", "jacrev", "value_and_grad"]
+
+DEFAULT = DifferentiationConfig()
+
+
+class Gradient(Transform):
+    """What `grad` returns."""
+
+    title, described = "grad", "Gradient"
+    result_type = GradientResult
+    complex_inputs = True
+
+    def _check_output(self, bound_backend: Any, layout: Layout) -> None:
+        leaves = layout.leaves
+        if len(leaves) != 1 or (layout.structure is not None and layout.structure.num_nodes != 1):
+            kind = (
+                getattr(layout.structure.type, "__name__", "structure") if layout.structure is not None else "structure"
+            )
+            raise TypeError(
+                f"Gradient only defined for scalar-output functions. Output was a {kind}. Return one scalar, or use "
+                "arraydiff.jacobian."
+            )
+        if leaves[0].shape:
+            raise TypeError(
+                f"Gradient only defined for scalar-output functions. Output had shape: {leaves[0].shape}. "
+                "Use arraydiff.jacobian, or sum the output."
+            )
+        super()._check_output(bound_backend, layout)
+
+
+class ValueAndGradient(Gradient):
+    """What `value_and_grad` returns."""
+
+    title, described = "value_and_grad", "Value and gradient"
+
+    def _bare(self, bound: Bound, derivative: Derivative, flat: Array) -> Any:
+        value = self._value(bound, derivative)
+        gradient = self._assembled(bound, derivative.output.layout, flat, "value")
+        return ((value, derivative.output.aux) if self.options.has_aux else value), gradient
+
+
+class ForwardJacobian(Transform):
+    """What `jacfwd` returns."""
+
+    title, described = "jacfwd", "Jacobian"
+    result_type: ClassVar[type[DerivativeResult]] = JacobianResult
+    complex_outputs = True
+
+
+class ReverseJacobian(Transform):
+    """What `jacrev` returns."""
+
+    title, described = "jacrev", "Jacobian"
+    result_type = JacobianResult
+    complex_inputs = True
+
+
+class Jacobian(ReverseJacobian):
+    """What `jacobian` returns: JAX's jacrev, with jacfwd's outputs."""
+
+    title = "jacobian"
+    complex_outputs = True
+
+
+class Hessian(ForwardJacobian):
+    """What `hessian` returns: the Jacobian of a Jacobian, made symmetric."""
+
+    title, described = "hessian", "Hessian"
+    result_type = HessianResult
+
+    def _assembled(self, bound: Bound, outputs: Layout, flat: Array, kind: str) -> PyTree:
+        return symmetric(bound.problem.backend, bound.layout, super()._assembled(bound, outputs, flat, kind), kind)
+
+    def _value(self, bound: Bound, derivative: Derivative) -> PyTree:
+        return derivative.output.inner_value  # what was differentiated here is the gradient
+
+
+class Elementwise(Transform):
+    """What `derivative` returns."""
+
+    title, described = "derivative", "Elementwise derivative"
+    result_type = GradientResult
+    elementwise = True
+
+    def _check_output(self, bound_backend: Any, layout: Layout) -> None:
+        super()._check_output(bound_backend, layout)
+        if len(layout.leaves) != 1:
+            raise TypeError("derivative wants a function of one array that returns one array; see arraydiff.jacobian")
+
+    def _assembled(self, bound: Bound, outputs: Layout, flat: Array, kind: str) -> PyTree:
+        backend = bound.problem.backend
+        return assembly.vector(backend, bound.layout, flat[0, :], flat.dtype if kind == "status" else None)
+
+    def _condition(self, bound: Bound, derivative: Derivative) -> PyTree:
+        problem, value = bound.problem, derivative.prepared.value
+        xp = problem.xp
+        size = xp.where(value == 0, xp.full_like(value, float("nan")), xp.abs(value))
+        return assembly.vector(problem.backend, bound.layout, xp.abs(problem.x * derivative.dense.columns[0, :]) / size)
+
+
+def _made(
+    kind: type[Transform],
+    fun: Callable[..., Any],
+    argnums: Any,
+    config: DifferentiationConfig | None,
+    options: dict[str, Any],
+    **given: Any,
+) -> Any:
+    chosen = config_of(config, options, kind.title)
+    return kind(fun, Options(Argnums.of(argnums), chosen, **given))
+
+
+def config_of(config: DifferentiationConfig | None, options: dict[str, Any], caller: str) -> DifferentiationConfig:
+    """The config of a call, its keyword options on top."""
+    if config is not None and not isinstance(config, DifferentiationConfig):
+        raise TypeError(f"config wants a DifferentiationConfig, got {type(config).__name__}; give options as keywords")
+    return (config or DEFAULT).with_options(options, caller)
+
+
+def outer_config(config: DifferentiationConfig) -> DifferentiationConfig:
+    """The options of a derivative of a derivative of ours: the imaginary part is spent on the inner one."""
+    if config.method is not DifferentiationMethod.COMPLEX_STEP:
+        return config
+    return replace(config, method=DifferentiationMethod.RICHARDSON)
+
+
+def grad(
+    fun: Callable[..., Any],
+    argnums: Any = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    config: DifferentiationConfig | None = None,
+    full_output: bool = False,
+    **options: Any,
+) -> Any:
+    """Gradient of a scalar function.
+
+    Parameters
+    ----------
+    fun : callable
+        Takes arrays (or trees of them) and returns one real scalar. Plain NumPy, CuPy, PyTorch, JAX, Dask or array-API code;
+        it may use ``float()``, write in place, and reuse its buffers.
+    argnums : int or tuple of ints, default 0
+        Which positional arguments to differentiate; a tuple returns a tuple.
+    has_aux : bool, default False
+        ``fun`` returns ``(output, aux)``; then ``(gradient, aux)`` is returned.
+    holomorphic : bool, default False
+        ``fun`` is holomorphic: complex input, complex output, f'(z).
+    allow_int : bool, default False
+        Let integer arguments through; their derivative is of dtype float0.
+    config : DifferentiationConfig, optional
+        All options in one; keywords override it.
+    full_output : bool, default False
+        Return the :class:`GradientResult` instead of bare arrays.
+    **options
+        Fields of :class:`DifferentiationConfig`, such as ``method="central"``.
+
+    Returns
+    -------
+    callable
+        ``g(x)`` gives the gradient, of the shape, dtype, library and device of x; ``g.result(x)`` a
+        :class:`GradientResult` with error bars, flags and costs; ``g.forget()`` drops what was learnt of ``fun``.
+
+    Raises
+    ------
+    TypeError
+        Integer arguments, outputs that are not one real scalar, unknown options.
+    ValueError
+        Options that cannot be served, x outside its bounds.
+    NumericalStabilityError
+        With ``unreliable="raise"``, where entries cannot be vouched for.
+
+    Warns
+    -----
+    DifferentiationWarning
+        Entries that cannot be vouched for.
+
+    References
+    ----------
+    Complex step: Squire & Trapp, SIAM Rev. 40 (1998) 110. Ladder: Ridders, Adv. Eng. Softw. 4 (1982) 75.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arraydiff
+    >>> def f(x):
+    ...     return np.sum(np.sin(x) * x)
+    >>> x = np.array([0.5, 1.0])
+    >>> np.allclose(arraydiff.grad(f)(x), np.sin(x) + x * np.cos(x), rtol=1e-14)
+    True
+    """
+    given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
+    return _made(Gradient, fun, argnums, config, options, **given)
+
+
+def value_and_grad(
+    fun: Callable[..., Any],
+    argnums: Any = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    config: DifferentiationConfig | None = None,
+    full_output: bool = False,
+    **options: Any,
+) -> Any:
+    """Value and gradient of a scalar function, as ``(value, gradient)``; ``((value, aux), gradient)`` with ``has_aux``.
+
+    Parameters, errors and the returned object are those of :func:`grad`.
+
+    Examples
+    --------
+    >>> import arraydiff
+    >>> value, gradient = arraydiff.value_and_grad(lambda x: x**2)(3.0)
+    >>> print(value, gradient)
+    9.0 6.0
+    """
+    given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
+    return _made(ValueAndGradient, fun, argnums, config, options, **given)
+
+
+def jacobian(
+    fun: Callable[..., Any],
+    argnums: Any = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    config: DifferentiationConfig | None = None,
+    full_output: bool = False,
+    **options: Any,
+) -> Any:
+    """Jacobian of an array function: shape of the output, then shape of x; an output tree gives a tree.
+
+    Parameters, errors and the returned object are those of :func:`grad`, with a :class:`JacobianResult`.
+    Columns are evaluated a chunk at a time; no n × n array is made besides the Jacobian itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arraydiff
+    >>> arraydiff.jacobian(lambda x: x**2)(np.array([1.0, 2.0]))
+    array([[2., 0.],
+           [0., 4.]])
+    """
+    given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
+    return _made(Jacobian, fun, argnums, config, options, **given)
+
+
+def jacrev(
+    fun: Callable[..., Any],
+    argnums: Any = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    config: DifferentiationConfig | None = None,
+    full_output: bool = False,
+    **options: Any,
+) -> Any:
+    """Jacobian with the signature and the rules of ``jax.jacrev``; see :func:`jacobian`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arraydiff
+    >>> arraydiff.jacrev(lambda x: x[:1] * x[1])(np.array([3.0, 2.0]))
+    array([[2., 3.]])
+    """
+    given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
+    return _made(ReverseJacobian, fun, argnums, config, options, **given)
+
+
+def jacfwd(
+    fun: Callable[..., Any],
+    argnums: Any = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    *,
+    config: DifferentiationConfig | None = None,
+    full_output: bool = False,
+    **options: Any,
+) -> Any:
+    """Jacobian with the signature and the rules of ``jax.jacfwd``; see :func:`jacobian`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arraydiff
+    >>> arraydiff.jacfwd(lambda x: x[:1] * x[1])(np.array([3.0, 2.0]))
+    array([[2., 3.]])
+    """
+    given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output}
+    return _made(ForwardJacobian, fun, argnums, config, options, **given)
+
+
+def hessian(
+    fun: Callable[..., Any],
+    argnums: Any = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    *,
+    config: DifferentiationConfig | None = None,
+    full_output: bool = False,
+    **options: Any,
+) -> Any:
+    """Hessian: shape of the output, then twice the shape of x; blocks for trees and several arguments, as in JAX.
+
+    Differences of the gradient, symmetric to the last bit; the error bar of the gradient is carried outwards.
+    Parameters, errors and the returned object are those of :func:`grad`, with a :class:`HessianResult`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arraydiff
+    >>> H = arraydiff.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
+    >>> np.allclose(H, [[4, 2], [2, 0]]), bool((H == H.T).all())
+    (True, True)
+    """
+    given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output}
+    chosen = config_of(config, options, "hessian")
+    gradient = Jacobian(fun, Options(Argnums.of(argnums), chosen, has_aux, holomorphic))
+    return Hessian(gradient, Options(Argnums.of(argnums), outer_config(chosen), **given))
+
+
+def derivative(
+    fun: Callable[..., Any],
+    n: int = 1,
+    *,
+    config: DifferentiationConfig | None = None,
+    full_output: bool = False,
+    **options: Any,
+) -> Any:
+    """Elementwise derivative of a function whose every output depends on its own input alone.
+
+    Parameters
+    ----------
+    fun : callable
+        Takes an array x and returns an array of its shape; all entries are displaced in one call, so the cost does not
+        depend on their number.
+    n : int, default 1
+        The order of the derivative; orders above 1 are not served yet.
+    config, full_output, **options
+        As in :func:`grad`.
+
+    Returns
+    -------
+    callable
+        As in :func:`grad`; ``g(x)`` has the shape of x.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arraydiff
+    >>> x = np.linspace(0.1, 2.0, 1000)
+    >>> result = arraydiff.derivative(np.exp).result(x)
+    >>> np.allclose(result.derivative, np.exp(x), rtol=1e-13), result.function_points < 30
+    (True, True)
+    """
+    if n != 1:
+        raise ValueError(f"n wants 1, got {n!r}: higher derivatives are not served yet; nest derivative(derivative(f))")
+    return _made(Elementwise, fun, 0, config, options, full_output=full_output)

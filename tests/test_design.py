@@ -1,0 +1,254 @@
+"""The design, read off the source: layers, array libraries by name, the safe part of the array API, sizes, remedies."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import types
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import arraydiff as ad
+
+PACKAGE = Path(ad.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# Bottom first. A module may import from its own layer and from those below; a package stands for all of its modules.
+LAYERS = (
+    ("_typing", "errors"),
+    ("backends", "config", "record"),
+    ("arguments", "result"),
+    ("problem", "assembly", "explain"),
+    ("seam", "noise", "binding"),
+    ("directions", "symmetry"),
+    ("strategies",),
+    ("evaluator", "collectors"),
+    ("engine",),
+    ("callables",),
+    ("transforms",),
+    ("products",),
+    ("validation",),
+    ("__init__",),
+    ("_vmap", "homodyne", "examples", "environment"),
+    ("fallback",),
+    ("cli",),
+    ("__main__",),
+)
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+
+ARRAY_LIBRARIES = {"numpy", "cupy", "torch", "jax", "dask"}
+MAY_NAME_THEM = {"backends", "fallback", "homodyne", "_vmap", "sparse", "examples", "environment", "cli"}
+
+ELEMENTWISE = """
+    abs acos acosh add asin asinh atan atan2 atanh ceil conj copysign cos cosh divide equal exp expm1 floor
+    floor_divide greater greater_equal hypot imag isfinite isinf isnan less less_equal log log1p log2 log10
+    logaddexp logical_and logical_not logical_or logical_xor maximum minimum multiply negative nextafter
+    not_equal positive pow real reciprocal remainder round signbit sin sinh square sqrt subtract tan tanh trunc
+    bitwise_and bitwise_or bitwise_xor bitwise_invert bitwise_left_shift bitwise_right_shift
+"""
+WHOLE_ARRAYS = """
+    where sum prod mean min max std var any all argmin argmax count_nonzero cumulative_sum cumulative_prod diff
+    reshape permute_dims moveaxis expand_dims squeeze stack concat unstack tile flip roll broadcast_to meshgrid
+    tril triu repeat take zeros ones full eye arange linspace empty asarray zeros_like ones_like full_like
+    empty_like sort argsort searchsorted isin matmul vecdot tensordot matrix_transpose
+"""
+DTYPES = """
+    astype result_type can_cast isdtype finfo iinfo bool int8 int16 int32 int64 float32 float64 complex64
+    complex128 pi e inf nan newaxis
+"""
+SAFE = set((ELEMENTWISE + WHOLE_ARRAYS + DTYPES).split())
+
+LONGEST_FUNCTION, LONGEST_MODULE = 50, 450
+# An error says what is wanted or what to do: a second clause after what is wrong, or one of these words.
+WAYS_OUT = (
+    "must wants? takes? needs? requires expected give pass leave choose name call run move set use cast differentiate"
+)
+REMEDY = re.compile(rf"; |\b({WAYS_OUT.replace(' ', '|')})\b", re.IGNORECASE)
+FEWEST_WORDS = 5  # a message with fewer is put together from texts that are made elsewhere
+
+
+def layer_of(path: Path) -> str:
+    """The name in LAYERS under which a source file goes."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def where(path: Path, node: ast.stmt | ast.expr) -> str:
+    return f"{path.relative_to(PACKAGE.parent)}:{node.lineno}"
+
+
+def is_for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node that can run: names needed for annotations alone bind no layer to another."""
+    for child in ast.iter_child_nodes(tree):
+        if not is_for_types_only(child):
+            yield child
+            yield from at_run_time(child)
+
+
+def imported(path: Path) -> Iterator[tuple[ast.stmt, str]]:
+    """Dotted names of what a module imports, with the statement."""
+    for node in at_run_time(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from ((node, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{where(path, node)}: relative import"
+            yield from ((node, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def own_layers(path: Path) -> Iterator[tuple[ast.stmt, str]]:
+    """The layers of arraydiff that a module imports."""
+    for node, name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "arraydiff":
+            yield node, parts[1] if parts[1:] and parts[1] in RANK else "__init__"
+
+
+def test_every_module_has_its_layer() -> None:
+    assert {layer_of(path) for path in SOURCES} <= RANK.keys()
+
+
+def test_no_module_imports_a_layer_above_its_own() -> None:
+    upwards = [
+        f"{where(path, node)} imports {name}"
+        for path in SOURCES
+        for node, name in own_layers(path)
+        if RANK[name] > RANK[layer_of(path)]
+    ]
+    assert upwards == []
+
+
+def test_array_libraries_are_named_only_where_they_are_special() -> None:
+    named = [
+        f"{where(path, node)} imports {name}"
+        for path in SOURCES
+        for node, name in imported(path)
+        if name.split(".")[0] in ARRAY_LIBRARIES and layer_of(path) not in MAY_NAME_THEM
+    ]
+    assert named == []
+
+
+def core() -> list[Path]:
+    return [path for path in SOURCES if layer_of(path) not in MAY_NAME_THEM]
+
+
+def test_the_core_uses_the_part_of_the_array_api_that_is_the_same_everywhere() -> None:
+    unsafe = [
+        f"{where(path, node)} uses {ast.unparse(node)}"
+        for path in core()
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Attribute)
+        and (ast.unparse(node.value) == "xp" or ast.unparse(node.value).endswith(".xp"))
+        and node.attr not in SAFE
+    ]
+    assert unsafe == []
+
+
+def test_only_backends_bring_values_to_the_host() -> None:
+    reads = [
+        f"{where(path, node)} calls {ast.unparse(node.func)}"
+        for path in core()
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in {"item", "tolist", "cpu", "numpy", "compute", "__array__"}
+    ]
+    assert reads == []
+
+
+def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    doc = ast.get_docstring(function, clean=False)
+    assert function.end_lineno is not None
+    return function.end_lineno - function.lineno + 1 - (doc.count("\n") + 1 if doc else 0)
+
+
+def test_functions_fit_on_a_screen_and_modules_in_a_sitting() -> None:
+    functions = [
+        f"{where(path, node)} {node.name}: {lines_without_docstring(node)} lines"
+        for path in SOURCES
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and lines_without_docstring(node) > LONGEST_FUNCTION
+    ]
+    modules = [path.name for path in SOURCES if path.read_text(encoding="utf-8").count("\n") > LONGEST_MODULE]
+    assert functions + modules == []
+
+
+def test_every_status_says_what_to_do_next() -> None:
+    from arraydiff.result import REMEDIES
+
+    assert set(REMEDIES) == {ad.Status.CONVERGED, *ad.Status}
+    assert all(len(remedy.split()) > 2 for remedy in REMEDIES.values())
+
+
+def message(call: ast.Call) -> str | None:
+    """The literal text of an exception's message; None where most of it is made elsewhere."""
+    texts = [node.value for argument in call.args[:1] for node in ast.walk(argument) if isinstance(node, ast.Constant)]
+    text = " ".join(text for text in texts if isinstance(text, str))
+    return text if len(re.findall(r"[a-z]{2,}", text)) >= FEWEST_WORDS else None
+
+
+def test_every_error_names_a_way_out() -> None:
+    texts = [
+        (where(path, node), text)
+        for path in SOURCES
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and (text := message(node.exc))
+        if ast.unparse(node.exc.func) != "AttributeError"  # its text is Python's own
+    ]
+    assert len(texts) > 10
+    assert "\n".join(f"{place}: {text}" for place, text in texts if not REMEDY.search(text)) == ""
+
+
+def layers_on_the_stack(frame: types.FrameType | None) -> tuple[str, ...]:
+    """Layers of arraydiff from the outermost frame to the innermost, each named once a run."""
+    names = []
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name.startswith("arraydiff."):
+            names.append(name.split(".")[1])
+        frame = frame.f_back
+    names.reverse()
+    return tuple(name for name, following in pairwise([*names, ""]) if name != following)
+
+
+# From the object that a transform returns down to the one place that knows f's arguments. No strategy is on the stack:
+# it asks for values and never calls f.
+WAY_DOWN = ("callables", "engine", "evaluator", "problem")
+
+
+@pytest.mark.parametrize("method", [method for method in ad.DifferentiationMethod if method.value != "exact"])
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_layers_on_the_stack_seen_from_inside_f_come_in_the_order_of_the_diagram(
+    method: ad.DifferentiationMethod, vectorized: bool
+) -> None:
+    seen: set[tuple[str, ...]] = set()
+
+    def fun(x: np.ndarray) -> np.ndarray:
+        seen.add(layers_on_the_stack(sys._getframe()))
+        return np.sum(x * x, axis=0)
+
+    ad.grad(fun, method=method, vectorized=vectorized, unreliable="ignore")(np.asarray([0.3, 0.7]))
+    assert seen == {WAY_DOWN}
+    assert [RANK[name] for name in WAY_DOWN[:-1]] == sorted((RANK[name] for name in WAY_DOWN[:-1]), reverse=True)
+
+
+def test_a_derivative_of_a_derivative_goes_the_whole_way_down_twice() -> None:
+    seen: set[tuple[str, ...]] = set()
+
+    def fun(x: np.ndarray) -> np.ndarray:
+        seen.add(layers_on_the_stack(sys._getframe()))
+        return np.sum(x * x)
+
+    ad.grad(lambda x: ad.grad(fun)(x)[0])(np.asarray([0.3, 0.7]))
+    assert seen == {WAY_DOWN + WAY_DOWN}
