@@ -1,0 +1,1 @@
+"""Worked examples: the XPCS model and its fit, which ``arraydiff demo`` runs."""
