@@ -48,7 +48,6 @@ class Certificate:
     holds: bool
     reason: str
     witness: Finished | None = None
-    slope: Array | None = None  # (m, 1) along the ray
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def certify(problem: Problem, config: DifferentiationConfig, value: Array, noise
     met = [xp.all(xp.logical_or(passed, xp.logical_not(finite))) for passed in checks.values()]
     read = problem.backend.read(xp.astype(xp.stack(met), xp.int8))
     failed = [reason for reason, passed in zip(checks, read, strict=True) if not passed]
-    return Certificate(not failed, failed[0] if failed else "", witness, slope)
+    return Certificate(not failed, failed[0] if failed else "", witness)
 
 
 def _witnessing(config: DifferentiationConfig) -> DifferentiationConfig:

@@ -217,14 +217,17 @@ def _kink(ladder: Ladder, noise: Noise) -> tuple[Array, Array]:
         )
         kinked = xp.logical_and(kinked, steady)
     rounding = ROUNDING_HIGH * noise.eps * (rungs.largest + rungs.reach * xp.abs(rungs.quotient[0, ...]))
-    level = rounding if noise.known is None else xp.maximum(rounding, xp.zeros_like(rounding) + _level(ladder, noise))
+    level = (
+        rounding
+        if noise.known is None
+        else xp.maximum(rounding, xp.zeros_like(rounding) + per_line(ladder, noise.known))
+    )
     seen = halves[0, ...] * rungs.step[0, ...] > ABOVE_ROUNDING * level
     return halves[0, ...], xp.logical_and(kinked, seen)
 
 
-def _level(ladder: Ladder, noise: Noise) -> Array:
-    known = noise.known
-    assert known is not None
+def per_line(ladder: Ladder, known: Array) -> Array:
+    """(m,) noise levels as they stand beside (m, k) entries."""
     return known[:, None] if ladder.rungs.base.shape[0] == known.shape[0] else ladder.lines.at_x(known)
 
 

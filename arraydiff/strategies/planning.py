@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig
 from arraydiff.noise import ABOVE_ROUNDING, Noise
-from arraydiff.strategies.ladder import Ladder
+from arraydiff.strategies.ladder import Ladder, per_line
 from arraydiff.strategies.tableau import NOISE, NOISE_KNOWN, Estimate
 
 SCOUT = {52: (-8, -11), 23: (-5, -7), 0: (-3, -4)}  # log2 of the scouts over the scale, by bits of the mantissa
@@ -49,16 +49,12 @@ def scouts(ladder: Ladder, noise: Noise, config: DifferentiationConfig) -> Array
     ratio = 2.0 ** (bottom - top)
     if noise.known is None:
         return _within(ladder, config, first, [1.0, ratio])
-    share = _together(ladder, xp.zeros_like(ladder.rungs.largest) + _per_line(ladder, noise.known))
+    share = _together(ladder, xp.zeros_like(ladder.rungs.largest) + per_line(ladder, noise.known))
     loud = share > ABOVE_ROUNDING * noise.eps
     share = xp.minimum(xp.where(loud, share, xp.ones_like(share)), xp.full_like(share, 0.3))
     balanced = 2 * (BALANCE * share) ** 0.2 * lines.scale
     quiet = _within(ladder, config, first, [1.0, ratio])
     return xp.where(loud[None, :], _within(ladder, config, balanced, [1.0, 0.5]), quiet)
-
-
-def _per_line(ladder: Ladder, known: Array) -> Array:
-    return known[:, None] if ladder.rungs.base.shape[0] == known.shape[0] else ladder.lines.at_x(known)
 
 
 def _within(ladder: Ladder, config: DifferentiationConfig, top: Array, ratios: list[float]) -> Array:

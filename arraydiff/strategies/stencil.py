@@ -76,7 +76,7 @@ RAY_NOISE = 70**0.5  # of the fourth difference of independent values
 ROUNDING = 2.0  # eps |f| of one value, with both its neighbours' signs
 NOISE_FACTOR = 2.2
 BALANCED = 1e-3  # an exact 0 whose bar is more than this share of the one-sided difference is not resolved
-OK, FAILED_UP, FAILED_DOWN, FAILED_BOTH = range(4)
+OK, FAILED_UP, FAILED_DOWN = range(3)  # both: their sum
 
 
 @dataclass(frozen=True)
