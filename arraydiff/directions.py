@@ -121,7 +121,8 @@ class Lines(ABC):
     def values(self, values: Values) -> Array:
         """(r, m, k) what f gave there."""
         m, total = values.at.shape
-        return self.problem.xp.moveaxis(self.problem.xp.reshape(values.at, (m, total // self.count, self.count)), 1, 0)
+        xp = self.problem.xp
+        return xp.permute_dims(xp.reshape(values.at, (m, total // self.count, self.count)), (1, 0, 2))
 
     def at_x(self, value: Array) -> Array:
         """f(x), (m,), as it stands beside `values`: (m, 1)."""
