@@ -14,7 +14,7 @@ from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import Columns, Elementwise, Lines, Tangents, x_itself
 from arraydiff.evaluator import Evaluator
 from arraydiff.problem import Output, Problem
-from arraydiff.result import UNVOUCHED, Status
+from arraydiff.result import SMALL_SHARE, UNVOUCHED, Status
 from arraydiff.seam import Prepared
 from arraydiff.strategies import strategy_of
 from arraydiff.strategies.richardson import Richardson
@@ -33,9 +33,6 @@ BLOCK_POINTS = 4
 
 VOUCHED_BAR = 1e-3
 """Relative error bar up to which an entry is vouched for, unless error_tolerance says otherwise."""
-
-SMALL_SHARE = 1e-3
-"""Entries whose effect is below this share of the largest of their output are held to that share."""
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,7 @@ from arraydiff._typing import Array
 from arraydiff.arguments import Layout
 from arraydiff.backends import Backend
 from arraydiff.config import DifferentiationMethod
-from arraydiff.result import UNVOUCHED, DerivativeResult, Status
-
-SMALL_SHARE = 1e-3
-"""Bars of entries whose effect is below this share of the largest of their output are told relative to that share."""
+from arraydiff.result import SMALL_SHARE, UNVOUCHED, DerivativeResult, Status
 
 SHOWN = 5
 """Doubtful entries that are listed."""

@@ -54,6 +54,9 @@ REMEDIES: dict[Status, str] = {
 UNVOUCHED = Status.KINK | Status.UNRESOLVED | Status.FAILED
 """Flags under which an entry is not vouched for."""
 
+SMALL_SHARE = 1e-3
+"""Entries whose effect is below this share of the largest of their output are held to that share."""
+
 
 @dataclass(frozen=True, eq=False)
 class DerivativeResult:
