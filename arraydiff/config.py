@@ -78,9 +78,17 @@ def _sizes(value: Any) -> str | None:
 
 
 def _noise(value: Any) -> str | None:
-    if value is None or (isinstance(value, str) and value == "auto") or (_is_number(value) and value >= 0):
-        return None
-    return "wants None, 'auto' or a number >= 0; one noise level an output and a callable are not served yet"
+    """Numbers are checked here; arrays and what a callable gives are, once f(x) is known."""
+    if isinstance(value, str):
+        return None if value == "auto" else NOISE_WANTED
+    if isinstance(value, bool | int | float):
+        return None if _is_number(value) and value >= 0 else NOISE_WANTED
+    return None
+
+
+NOISE_WANTED = (
+    "wants None, 'auto', a number >= 0, an array of one level for each output of f, or a callable of x for these"
+)
 
 
 def _workers(value: Any) -> str | None:
@@ -158,7 +166,11 @@ class DifferentiationConfig:
         None, _optional(_count), doc="points that are never exceeded; what could not be done is UNRESOLVED"
     )
     confidence: float = option(0.95, _fraction, doc="share of entries whose true error the error bar is to cover")
-    noise: Any = option("auto", _noise, doc="absolute noise of f; None: exact to rounding; 'auto': measured")
+    noise: Any = option(
+        "auto",
+        _noise,
+        doc="absolute noise (standard deviation) of f: a number, an array, a callable of x; None: exact; 'auto': measured",
+    )
     opaque: bool = option(False, _flag, doc="True: f sees plain real arrays only, one point a call unless vectorized")
     complex_step_threshold: float = option(
         1e-9, _positive, doc="largest relative disagreement of the certificate of the complex step"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from arraydiff._typing import Array
@@ -15,7 +15,7 @@ from arraydiff.directions import Columns, Elementwise, Lines, Tangents, x_itself
 from arraydiff.evaluator import Evaluator
 from arraydiff.problem import Output, Problem
 from arraydiff.result import SMALL_SHARE, UNVOUCHED, Status
-from arraydiff.seam import Prepared
+from arraydiff.seam import Prepared, Strategy
 from arraydiff.strategies import strategy_of
 from arraydiff.strategies.richardson import Richardson
 
@@ -74,14 +74,16 @@ def differentiate(
     make: MakeLines = columns_of,
     size: int | None = None,
     check: Callable[[Backend, Layout], None] | None = None,
+    strategy: Strategy | None = None,
 ) -> Derivative:
-    """The derivative along the parameters `index` of `size` in all (None: n).
+    """The derivative along the parameters `index` of `size` in all (None: n), by the strategy of the config unless given one.
 
     `check` sees the structure of f(x) before another point is evaluated.
     """
     started = perf_counter()
     evaluator = Evaluator(problem.call, config.workers, config.max_evaluations, check)
-    strategy = strategy_of(config) if index else Richardson()  # which evaluates f at x, and no more
+    strategy = strategy or (strategy_of(config) if index else Richardson())  # which evaluates f at x, and no more
+    problem = replace(problem, directions=len(index))
     (prepared,) = evaluator.run([strategy.prepare(problem, config)])
     value = prepared.value if make is not elementwise else prepared.value[:1]
     collector = DenseCollector(problem, value, problem.n if size is None else size, index)

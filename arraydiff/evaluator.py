@@ -168,14 +168,15 @@ class Evaluator:
         if points.starts_at_x:
             self._keep_origin(outputs[0])
         failure = self._count(points, outputs)
-        if failure is None and sum(_width(output) for output in outputs) < points.count:
+        short = points.count - sum(_width(output) for output in outputs)
+        if failure is None and short:
             failure = BudgetSpent(f"max_evaluations={self.max_evaluations} is spent")
         noise = None
         if self.call.measured and len(outputs) == points.count:
             lost = self.backend.xp.full_like(self.base.values, float("inf"))
             bars = (lost if isinstance(output, Exception) else output.noise for output in outputs)
             noise = self.backend.gather([lost if bar is None else bar for bar in bars])
-        return Values(self.backend.settle(self._joined(points, outputs)), noise, failure)
+        return Values(self.backend.settle(self._joined(points, outputs)), noise, failure, short)
 
     def _keep_origin(self, output: Output | Exception) -> None:
         assert not isinstance(output, Exception)

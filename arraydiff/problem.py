@@ -203,6 +203,7 @@ class Problem:
     step: Array | None = None  # (n,) where the user gave steps
     narrow: Any = None  # the dtype that f's arguments are cast to, where it is narrower than x's
     complex_refused: str = ""  # why f cannot be asked at complex points, where that is known
+    directions: int = 1  # how many derivatives are wanted in all: what is learnt once is shared by them
 
     @property
     def backend(self) -> Backend:

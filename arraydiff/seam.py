@@ -51,6 +51,7 @@ class Values:
     at: Array
     noise: Array | None = None  # (m, k) absolute, where it is known: f is a derivative of ours, this its error bar
     failure: Exception | None = None  # the first one, if any
+    short: int = 0  # how many of the last points were left out, because max_evaluations is spent
 
 
 Asking = Generator[Points, Values, T]

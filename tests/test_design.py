@@ -23,18 +23,19 @@ LAYERS = (
     ("_typing", "errors"),
     ("backends", "config", "record"),
     ("arguments", "result"),
-    ("problem", "assembly", "explain"),
-    ("seam", "noise", "binding"),
+    ("problem", "assembly", "explain", "tables"),
+    ("seam", "binding"),
     ("directions", "symmetry"),
+    ("noise",),
     ("strategies",),
     ("evaluator", "collectors"),
     ("engine",),
     ("callables",),
     ("transforms",),
     ("products",),
-    ("validation",),
+    ("checking", "uncertainty", "validation"),
     ("__init__",),
-    ("_vmap", "homodyne", "examples", "environment"),
+    ("_vmap", "homodyne", "examples", "environment", "testing"),
     ("fallback",),
     ("cli",),
     ("__main__",),
@@ -42,7 +43,7 @@ LAYERS = (
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 ARRAY_LIBRARIES = {"numpy", "cupy", "torch", "jax", "dask"}
-MAY_NAME_THEM = {"backends", "fallback", "homodyne", "_vmap", "sparse", "examples", "environment", "cli"}
+MAY_NAME_THEM = {"backends", "fallback", "homodyne", "_vmap", "sparse", "examples", "environment", "cli", "testing"}
 
 ELEMENTWISE = """
     abs acos acosh add asin asinh atan atan2 atanh ceil conj copysign cos cosh divide equal exp expm1 floor

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from arraydiff.config import DifferentiationConfig
-from arraydiff.directions import x_itself
-from arraydiff.noise import noise_at
+from arraydiff.noise import sighted
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Prepared
 from arraydiff.strategies import complex_step, richardson
@@ -22,9 +21,7 @@ class Adaptive:
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x), the certificate, and with it the method."""
-        values = yield x_itself(problem)
-        value = values.at[:, 0]
-        noise = noise_at(problem, config, values)
+        value, noise = yield from sighted(problem, config)
         if problem.step is not None:
             return richardson.prepared(config, value, noise, "a step was given, and real steps are taken by it")
         certificate = yield from complex_step.certify(problem, config, value, noise)

@@ -13,9 +13,9 @@ from functools import partial
 
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Lines, ray, x_itself
+from arraydiff.directions import Lines, ray
 from arraydiff.errors import BudgetSpent
-from arraydiff.noise import Noise, noise_at
+from arraydiff.noise import Noise, given, sighted
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Prepared, Pushforward
@@ -56,9 +56,7 @@ class ComplexStep:
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x) and its certificate."""
-        values = yield x_itself(problem)
-        value = values.at[:, 0]
-        noise = noise_at(problem, config, values)
+        value, noise = yield from sighted(problem, config)
         certificate = yield from certify(problem, config, value, noise)
         if certificate.holds:
             return prepared(value, noise, certificate)
@@ -125,7 +123,7 @@ def certify(problem: Problem, config: DifferentiationConfig, value: Array, noise
     complex_values = line.values(values)
     slope = xp.imag(complex_values[0, ...]) / step[None, :]
     second = xp.imag(complex_values[1, ...]) / (SECOND_STEP * step)[None, :]
-    witness = yield from richardson.ladders(line, _witnessing(config), value, noise)
+    witness = yield from richardson.ladders(line, _witnessing(config), value, replace(noise, asks=False))
     base = value[:, None]
     checks = {
         "the real part of f changes with an imaginary step": xp.abs(xp.real(complex_values[0, ...]) - base)
@@ -184,8 +182,10 @@ def _refused_beforehand(problem: Problem, config: DifferentiationConfig, noise: 
         return problem.complex_refused
     if config.opaque:
         return "opaque=True: f sees real numbers only"
-    if noise.known is not None and isinstance(config.noise, int | float) and config.noise > 0:
+    if given(config):
         return "f is noisy (noise= says so), which imaginary parts do not show"
+    if noise.drowned:
+        return "f is noisy, which imaginary parts do not show"
     return ""
 
 

@@ -37,8 +37,9 @@ class Ladder:
     failed_down: Array
     best_value: Array  # (m, k) of the stage with the smallest bar: what counts where no stage resolved f
     best_error: Array
-    trusted: Array | None = None  # (m,) the known noise of f at x
+    noise: Noise  # beside f(x): (m, 1) or (1, k)
     stage: int = 0
+    spent: bool = False  # max_evaluations is reached: the rungs there are have to do
 
     @property
     def backend(self) -> Backend:
@@ -59,21 +60,28 @@ class Finished:
 
 
 def climb(ladder: Ladder, steps: Array) -> Asking[Ladder]:
-    """Evaluate f at new rungs, steps (r, k), and sort them in."""
+    """Evaluate f at new rungs, steps (r, k), and sort them in; those that max_evaluations cuts off are left out."""
     lines, xp = ladder.lines, ladder.backend.xp
-    count = int(steps.shape[0])
-    offsets = xp.concat([steps, -steps]) if ladder.side == 0 else ladder.side * steps
+    offsets = ladder.side * steps
+    if ladder.side == 0:
+        offsets = xp.reshape(xp.stack([steps, -steps], axis=1), (2 * steps.shape[0], lines.count))
     given = yield lines.points(offsets)
     values, taken = _sound(ladder, lines, given), lines.taken(offsets)
+    spent = given.short > 0
+    if spent:
+        whole = _whole_rungs(ladder, lines.points_of(offsets) - given.short, offsets)
+        if whole == 0 and ladder.stage > 0:
+            return replace(ladder, spent=True)
+        values, taken = values[: max(whole, 2), ...], taken[: max(whole, 2), :]
     old = ladder.rungs
     finite = xp.logical_or(xp.isfinite(values), xp.logical_not(xp.isfinite(old.base)))
     failed = xp.any(xp.logical_not(finite), axis=1)  # (points, k): f is finite at x but not there
-    failed_up, failed_down = failed[count - 1, ...], failed[-1, ...]
+    failed_up, failed_down = failed[-2 if ladder.side == 0 else -1, ...], failed[-1, ...]
     if ladder.side == 0:
-        up, down = values[:count, ...], values[count:, ...]
-        step = (taken[:count, ...] - taken[count:, ...]) / 2
+        up, down = values[::2, ...], values[1::2, ...]
+        step = (taken[::2, ...] - taken[1::2, ...]) / 2
         quotient, mean = (up - down) / (2 * step[:, None, :]), (up + down) / 2
-        failed = xp.logical_or(failed[:count, ...], failed[count:, ...])
+        failed = failed[::2, ...] | failed[1::2, ...]
     else:
         step = ladder.side * taken
         quotient, mean = ladder.side * (values - old.base) / step[:, None, :], None
@@ -82,17 +90,24 @@ def climb(ladder: Ladder, steps: Array) -> Asking[Ladder]:
     span = xp.maximum(old.span, xp.max(seen, axis=0) - xp.min(seen, axis=0))
     cap = xp.minimum(ladder.cap, xp.min(xp.where(failed, step, xp.full_like(step, float("inf"))), axis=0))
     rungs = _sorted_in(ladder.backend, replace(old, largest=largest, span=span), step, quotient, mean)
-    return replace(ladder, rungs=rungs, cap=cap, failed_up=failed_up, failed_down=failed_down, stage=ladder.stage + 1)
+    ladder = replace(ladder, rungs=rungs, cap=cap, failed_up=failed_up, failed_down=failed_down)
+    return replace(ladder, stage=ladder.stage + 1, spent=spent)
+
+
+def _whole_rungs(ladder: Ladder, evaluated: int, offsets: Array) -> int:
+    """How many offsets, from the first, make rungs that are evaluated on every line."""
+    rows = evaluated * int(offsets.shape[0]) // ladder.lines.points_of(offsets)
+    return rows - rows % 2 if ladder.side == 0 else rows
 
 
 def _sound(ladder: Ladder, lines: Lines, given: Values) -> Array:
     """(r, m, k) values; NaN where f is a derivative of ours that was far less sure of itself than at x."""
     values = lines.values(given)
-    if given.noise is None or ladder.trusted is None:
+    if given.noise is None or ladder.noise.known is None:
         return values
     xp, bars = ladder.backend.xp, lines.values(replace(given, at=given.noise))
     size = xp.max(xp.where(xp.isfinite(values), xp.abs(values), xp.zeros_like(values)))
-    allowed = xp.maximum(SPOILED * lines.at_x(ladder.trusted), SPOILED_SHARE * size)
+    allowed = xp.maximum(SPOILED * ladder.noise.known, SPOILED_SHARE * size)
     return xp.where(bars > allowed, xp.full_like(values, float("nan")), values)
 
 
@@ -116,7 +131,7 @@ def _sorted_in(backend: Backend, old: Rungs, step: Array, quotient: Array, mean:
     return replace(old, step=ordered(step), quotient=ordered(quotient), mean=None if mean is None else ordered(mean))
 
 
-def begin(lines: Lines, side: int, value: Array, trusted: Array | None = None) -> Ladder:
+def begin(lines: Lines, side: int, value: Array, noise: Noise) -> Ladder:
     """A ladder without rungs."""
     backend, xp = lines.problem.backend, lines.problem.xp
     base = lines.at_x(value)
@@ -133,7 +148,9 @@ def begin(lines: Lines, side: int, value: Array, trusted: Array | None = None) -
     )
     nowhere = xp.zeros_like(lines.scale, dtype=xp.bool)
     unknown = xp.full_like(nothing, float("inf"))
-    return Ladder(lines, side, rungs, _room(backend, lines, side), nowhere, nowhere, nothing, unknown, trusted)
+    return Ladder(
+        lines, side, rungs, _room(backend, lines, side), nowhere, nowhere, nothing, unknown, noise.beside(lines)
+    )
 
 
 def _room(backend: Backend, lines: Lines, side: int) -> Array:
@@ -159,7 +176,8 @@ def narrowed(ladder: Ladder, which: Sequence[int]) -> Ladder:
     own: dict[str, Any] = {
         name: pick(getattr(ladder, name)) for name in ("cap", "failed_up", "failed_down", "best_value", "best_error")
     }
-    return replace(ladder, lines=ladder.lines.take(which), rungs=Rungs(**picked), **own)
+    noise = replace(ladder.noise, known=pick(ladder.noise.known), ceiling=pick(ladder.noise.ceiling))
+    return replace(ladder, lines=ladder.lines.take(which), rungs=Rungs(**picked), noise=noise, **own)
 
 
 def noted(ladder: Ladder, estimate: Estimate) -> Ladder:
@@ -173,12 +191,12 @@ def noted(ladder: Ladder, estimate: Estimate) -> Ladder:
     )
 
 
-def finish(ladder: Ladder, noise: Noise, confidence: float, unresolved: Array | None = None) -> Finished:
+def finish(ladder: Ladder, confidence: float, unresolved: Array | None = None) -> Finished:
     """Values, bars and flags as the rungs so far give them."""
     backend, rungs = ladder.backend, ladder.rungs
     xp = backend.xp
-    estimate = extrapolate(backend, rungs, noise, confidence)
-    half_jump, kinked = _kink(ladder, noise)
+    estimate = extrapolate(backend, rungs, ladder.noise, confidence)
+    half_jump, kinked = _kink(ladder)
     value, error = estimate.value, estimate.error
     if unresolved is not None:
         earlier = xp.logical_and(unresolved[None, :], ladder.best_error < error)
@@ -187,7 +205,7 @@ def finish(ladder: Ladder, noise: Noise, confidence: float, unresolved: Array | 
     finite = xp.isfinite(value)
     status = _flag(backend, xp.logical_not(finite), Status.FAILED)
     status = status + _flag(backend, xp.logical_and(kinked, finite), Status.KINK)
-    status = status + _flag(backend, _noisy(ladder, estimate, noise), Status.NOISE_LIMITED)
+    status = status + _flag(backend, _noisy(ladder, estimate), Status.NOISE_LIMITED)
     if unresolved is not None:
         lost = xp.logical_and(unresolved[None, :], error > HIDDEN * xp.abs(value))
         status = status + _flag(backend, xp.logical_and(lost, finite), Status.UNRESOLVED)
@@ -202,7 +220,7 @@ def _flag(backend: Backend, where: Array, flag: Status) -> Array:
     return backend.xp.astype(where, backend.xp.int16) * int(flag)
 
 
-def _kink(ladder: Ladder, noise: Noise) -> tuple[Array, Array]:
+def _kink(ladder: Ladder) -> tuple[Array, Array]:
     """Half the difference of the one-sided derivatives, and whether it stays as the step falls."""
     xp, rungs = ladder.backend.xp, ladder.rungs
     none = xp.zeros_like(rungs.largest, dtype=xp.bool)
@@ -216,24 +234,18 @@ def _kink(ladder: Ladder, noise: Noise) -> tuple[Array, Array]:
             halves[i, ...] >= KINK_RATIO * halves[i + 1, ...], halves[i, ...] * KINK_RATIO <= halves[i + 1, ...]
         )
         kinked = xp.logical_and(kinked, steady)
-    rounding = ROUNDING_HIGH * noise.eps * (rungs.largest + rungs.reach * xp.abs(rungs.quotient[0, ...]))
-    level = (
-        rounding
-        if noise.known is None
-        else xp.maximum(rounding, xp.zeros_like(rounding) + per_line(ladder, noise.known))
-    )
+    rounding = ROUNDING_HIGH * ladder.noise.eps * (rungs.largest + rungs.reach * xp.abs(rungs.quotient[0, ...]))
+    level = rounding
+    if ladder.noise.known is not None:
+        known = ladder.noise.known + xp.zeros_like(rounding)
+        level = xp.where(known > rounding, known, rounding)  # NaN is not known
     seen = halves[0, ...] * rungs.step[0, ...] > ABOVE_ROUNDING * level
     return halves[0, ...], xp.logical_and(kinked, seen)
 
 
-def per_line(ladder: Ladder, known: Array) -> Array:
-    """(m,) noise levels as they stand beside (m, k) entries."""
-    return known[:, None] if ladder.rungs.base.shape[0] == known.shape[0] else ladder.lines.at_x(known)
-
-
-def _noisy(ladder: Ladder, estimate: Estimate, noise: Noise) -> Array:
+def _noisy(ladder: Ladder, estimate: Estimate) -> Array:
     xp, rungs = ladder.backend.xp, ladder.rungs
-    rounding = noise.eps * (rungs.largest + rungs.reach * xp.abs(rungs.quotient[0, ...]))
+    rounding = ladder.noise.eps * (rungs.largest + rungs.reach * xp.abs(rungs.quotient[0, ...]))
     loud = estimate.sigma > ABOVE_ROUNDING * rounding
     rules = estimate.error - estimate.truncation >= estimate.truncation
     return xp.logical_and(xp.logical_and(loud, rules), estimate.noise_found)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig
-from arraydiff.noise import ABOVE_ROUNDING, Noise
-from arraydiff.strategies.ladder import Ladder, per_line
-from arraydiff.strategies.tableau import NOISE, NOISE_KNOWN, Estimate
+from arraydiff.noise import ABOVE_ROUNDING
+from arraydiff.strategies.ladder import Ladder
+from arraydiff.strategies.tableau import NOISE, NOISE_KNOWN, OFF, Estimate
 
 SCOUT = {52: (-8, -11), 23: (-5, -7), 0: (-3, -4)}  # log2 of the scouts over the scale, by bits of the mantissa
 SIDED = 4  # rungs a stage of a one-sided ladder: their series is in h, not h²
@@ -21,9 +21,15 @@ SAFETY = 0.7  # of L: a step too large costs a high power, one too small costs l
 CANDIDATES = 23  # powers of two below L that are compared
 FARTHEST = 10  # log2: rungs go up by no more at once
 BALANCE = 0.36  # a pair (h, 2h) balances truncation and noise at (BALANCE noise / |f|)^(1/5)
+BALANCE_SIDED = 0.13  # the same of (1, 2, 4, 8) h on one side
+LOUDEST = 0.3  # noise over |f| beyond which steps grow no more
+SEEN = 3.0  # of sigma: less than that is not seen
+SHRINK_NOISY = 16.0  # by how much steps go down where noise is known and f bends far above it
+BENT = 0.05  # of |f|: how far
 GAIN_WANTED = 0.7  # of the bar: a stage that promises less is not worth it
 GAIN_NOISY = 1 / 3  # the same where the noise is known
 STOP = 2.0  # eps: no bar gets below
+SMALL_OUTPUT = 1e-3  # of the mean size of all outputs
 NOTHING_SEEN = 5  # log2: steps of a line on which f has not moved at all
 
 GO_ON, DONE, UPWARDS, DOWNWARDS = range(4)
@@ -38,23 +44,59 @@ class Plan:
     unresolved: Array  # (k,) bool
 
 
-def scouts(ladder: Ladder, noise: Noise, config: DifferentiationConfig) -> Array:
-    """(r, k) the first rungs."""
-    xp, lines = ladder.backend.xp, ladder.lines
+def scouts(ladder: Ladder, config: DifferentiationConfig) -> Array:
+    """(r, k) the first rungs: two, or where noise rules the one that it wants, which says where the other one goes."""
+    xp, lines, noise = ladder.backend.xp, ladder.lines, ladder.noise
     bits = next(bits for bits in SCOUT if noise.eps <= 2.0 ** -(bits - 1) or bits == 0)
     top, bottom = SCOUT[bits]
+    first, ratio = lines.scale * 2.0**top, 2.0 ** (bottom - top)
+    share = _known_share(ladder)
     if ladder.side != 0:
-        return _within(ladder, config, lines.scale * 2.0**top, [2.0**-i for i in range(SIDED)])
-    first = lines.scale * 2.0**top
-    ratio = 2.0 ** (bottom - top)
+        balanced = 2.0 ** (SIDED - 1) * (BALANCE_SIDED * share) ** 0.2 * lines.scale
+        return _within(ladder, config, xp.maximum(first, balanced), [2.0**-i for i in range(SIDED)])
     if noise.known is None:
         return _within(ladder, config, first, [1.0, ratio])
-    share = _together(ladder, xp.zeros_like(ladder.rungs.largest) + per_line(ladder, noise.known))
-    loud = share > ABOVE_ROUNDING * noise.eps
-    share = xp.minimum(xp.where(loud, share, xp.ones_like(share)), xp.full_like(share, 0.3))
-    balanced = 2 * (BALANCE * share) ** 0.2 * lines.scale
+    balanced = (BALANCE * xp.maximum(share, xp.full_like(share, noise.eps))) ** 0.2 * lines.scale
+    if noise.loud and config.max_iterations > 1:
+        return _within(ladder, config, balanced, [1.0])
     quiet = _within(ladder, config, first, [1.0, ratio])
-    return xp.where(loud[None, :], _within(ladder, config, balanced, [1.0, 0.5]), quiet)
+    return xp.where(_loud(ladder)[None, :], _within(ladder, config, 2 * balanced, [1.0, 0.5]), quiet)
+
+
+def _known_share(ladder: Ladder) -> Array:
+    """(k,) the noise that is known, over the sizes of the outputs, at most LOUDEST."""
+    xp, known = ladder.backend.xp, ladder.noise.known
+    if known is None:
+        return xp.zeros_like(ladder.cap)
+    share = _together(ladder, known + xp.zeros_like(ladder.rungs.largest))
+    return xp.minimum(share, xp.full_like(share, LOUDEST))
+
+
+def _loud(ladder: Ladder) -> Array:
+    """(k,) whether steps are planned for a noise that is known beforehand."""
+    return _known_share(ladder) > ABOVE_ROUNDING * ladder.noise.eps
+
+
+def _second_scout(ladder: Ladder, config: DifferentiationConfig) -> Plan:
+    """Where the first scout points to: towards the length of f if it is short, away from a noise that hides all."""
+    xp, rungs, mean = ladder.backend.xp, ladder.rungs, ladder.rungs.mean
+    assert mean is not None
+    step, noise = rungs.step[0, ...], _known_share(ladder)
+    share = step / ladder.lines.scale
+    bow = _together(ladder, mean[0, ...] - rungs.base)
+    move = _together(ladder, rungs.quotient[0, ...]) * step
+    unseen = bow < SEEN * noise
+    straight = xp.where(share > 0.125, 2 * xp.ones_like(share), 4 * xp.ones_like(share))  # to half the scale
+    factor = xp.where(unseen, straight, 2 * xp.ones_like(share))
+    factor = xp.where(unseen & (move < SEEN * noise), 2.0**NOTHING_SEEN * xp.ones_like(share), factor)
+    short = (bow > 4 * share * share) & (bow > 2 * SEEN * noise)
+    factor = xp.where(short, xp.ones_like(share) / SHRINK_NOISY, factor)
+    factor = xp.where(_usable(ladder)[0, ...], factor, xp.full_like(share, 2.0**-SHRINK))
+    quiet = ~_loud(ladder)
+    factor = xp.where(quiet, 2.0**3 * xp.ones_like(share), factor)
+    nowhere = xp.zeros_like(share, dtype=xp.bool)
+    steps = _within(ladder, config, step * factor, [1.0])
+    return Plan(xp.astype(nowhere, xp.int8) * DONE, steps, nowhere)
 
 
 def _within(ladder: Ladder, config: DifferentiationConfig, top: Array, ratios: list[float]) -> Array:
@@ -81,28 +123,38 @@ def _log2(ratio: float) -> int:
 def _together(ladder: Ladder, entries: Array) -> Array:
     """(k,) root mean square over the outputs, each in units of its own size; what failed counts nothing."""
     xp, rungs = ladder.backend.xp, ladder.rungs
-    size = xp.where(rungs.largest > 0, rungs.largest, xp.ones_like(rungs.largest))
-    share = xp.abs(entries) / size
+    size = rungs.largest
+    if size.shape[0] > 1:  # an output that happens to be near 0 is small beside the others, not noisy
+        finite = xp.where(xp.isfinite(size), size, xp.zeros_like(size))
+        size = xp.maximum(size, SMALL_OUTPUT * xp.sqrt(xp.mean(finite * finite, axis=0)))
+    share = xp.abs(entries) / xp.where(size > 0, size, xp.ones_like(size))
     share = xp.where(xp.isfinite(share), share, xp.zeros_like(share))
     return xp.sqrt(xp.mean(share * share, axis=0))
 
 
-def plan(ladder: Ladder, estimate: Estimate, noise: Noise, config: DifferentiationConfig) -> Plan:
+def plan(ladder: Ladder, estimate: Estimate, config: DifferentiationConfig) -> Plan:
     """What the rungs so far say."""
-    xp = ladder.backend.xp
+    xp, noise = ladder.backend.xp, ladder.noise
+    if int(ladder.rungs.step.shape[0]) == 1:
+        return _second_scout(ladder, config)
     shape = _shape_central(ladder, estimate) if ladder.side == 0 else _shape_sided(ladder, estimate)
     bar = _together(ladder, estimate.error)
     value = _together(ladder, estimate.value)
     sigma = _together(ladder, estimate.planning)
-    steps, promised = _balance(ladder, shape, sigma, noise, config)
+    steps, promised = _balance(ladder, shape, sigma, config)
     found = _together(ladder, xp.where(estimate.noise_found, xp.zeros_like(bar), ladder.rungs.largest)) < 0.5
     tolerance = max(STOP * noise.eps, config.error_tolerance or 0.0)
     noise_rules = 2 * _together(ladder, estimate.truncation) <= bar
-    wanted = GAIN_WANTED if noise.known is None else GAIN_NOISY
-    done = xp.logical_or(bar <= tolerance * value, xp.logical_and(promised > wanted * bar, noise_rules))
-    shrink = xp.logical_and(shape.unresolved, xp.logical_not(found))
-    done = xp.logical_and(done, xp.logical_not(shrink))
+    loud = _loud(ladder) if noise.known is not None else xp.zeros_like(found)
+    enough = xp.where(loud, promised > GAIN_NOISY * bar, (promised > GAIN_WANTED * bar) & noise_rules)
+    shrink = shape.unresolved & ~found
+    bent = loud & shape.bent & ((bar > OFF * value) | shape.far)
+    done = ((bar <= tolerance * value) | enough) & ~shrink & ~bent
     steps = xp.where(shrink[None, :], _shrunk(ladder, config), steps)
+    if ladder.side == 0:
+        steps = xp.where(
+            bent[None, :], _within(ladder, config, 2 * ladder.rungs.step[0, ...] / SHRINK_NOISY, [1.0, 0.5]), steps
+        )
     still = shape.still
     steps = xp.where(still[None, :], _farther(ladder, config), steps)
     done = xp.logical_and(done, xp.logical_not(still)) if ladder.stage == 1 else xp.logical_or(done, still)
@@ -122,6 +174,8 @@ class Shape:
     unresolved: Array  # (k,) bool: the two smallest rungs saw different functions
     still: Array  # (k,) bool: f did not react at all
     failed: Array  # (k,) bool: fewer than two rungs could be evaluated
+    bent: Array  # (k,) bool: f bends on the smallest rungs by far more than its noise
+    far: Array  # (k,) bool: and by as much as a share of f itself
 
 
 def _shape_central(ladder: Ladder, estimate: Estimate) -> Shape:
@@ -146,6 +200,7 @@ def _shape_central(ladder: Ladder, estimate: Estimate) -> Shape:
         if i == 0:
             unresolved = xp.logical_and(differ, both)
             alive = both
+            above = change * g + bent * g * g > 2 * SEEN * sigma * (g / h) ** 2
         else:
             alive = xp.logical_and(alive, xp.logical_and(both, xp.logical_not(differ)))
         apart = g * g - h * h
@@ -161,9 +216,10 @@ def _shape_central(ladder: Ladder, estimate: Estimate) -> Shape:
     length = SAFETY * length
     length = xp.where(length > 0, length, 4 * rungs.step[-1, ...])
     variation = xp.maximum(value * length, curved * length * length)
-    return Shape(
-        length, variation, unresolved, _still(ladder), xp.logical_not(xp.logical_and(good[0, ...], good[1, ...]))
-    )
+    bow = _together(ladder, mean[0, ...] - rungs.base)
+    far = (bow > BENT) & (bow > 2 * SEEN * sigma)
+    failed = ~(good[0, ...] & good[1, ...])
+    return Shape(length, variation, unresolved, _still(ladder), failed, far | (unresolved & above), far)
 
 
 def _shape_sided(ladder: Ladder, estimate: Estimate) -> Shape:
@@ -177,7 +233,9 @@ def _shape_sided(ladder: Ladder, estimate: Estimate) -> Shape:
     length = xp.where(xp.logical_and(xp.isfinite(length), length > 0), length, 4 * rungs.step[-1, ...])
     good = _usable(ladder)
     failed = xp.logical_not(xp.logical_and(good[0, ...], good[1, ...]))
-    return Shape(length, value * length, change > UNRESOLVED_SIDED * slope, _still(ladder), failed)
+    nowhere = xp.zeros_like(failed)
+    unresolved = change > UNRESOLVED_SIDED * slope
+    return Shape(length, value * length, unresolved, _still(ladder), failed, nowhere, nowhere)
 
 
 def _usable(ladder: Ladder) -> Array:
@@ -193,12 +251,10 @@ def _still(ladder: Ladder) -> Array:
     return xp.logical_not(xp.any(moved, axis=0))
 
 
-def _balance(
-    ladder: Ladder, shape: Shape, sigma: Array, noise: Noise, config: DifferentiationConfig
-) -> tuple[Array, Array]:
+def _balance(ladder: Ladder, shape: Shape, sigma: Array, config: DifferentiationConfig) -> tuple[Array, Array]:
     """The rungs of least predicted error, and that error."""
     xp, rungs = ladder.backend.xp, ladder.rungs
-    factor = NOISE if noise.known is None else NOISE_KNOWN
+    factor = NOISE if ladder.noise.known is None else NOISE_KNOWN
     cap = ladder.cap if config.max_step is None else xp.minimum(ladder.cap, xp.full_like(ladder.cap, config.max_step))
     highest = xp.floor(xp.log2(shape.length))
     highest = xp.minimum(highest, xp.floor(xp.log2(rungs.step[-1, ...])) + FARTHEST)

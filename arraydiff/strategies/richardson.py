@@ -7,18 +7,19 @@ hold in 95 % of entries.  With a step given the ladder is fixed: h, 2h, 4h, ... 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Lines, x_itself
-from arraydiff.noise import Noise, noise_at
+from arraydiff.directions import Lines
+from arraydiff.noise import Noise, sighted
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Prepared, Pushforward
 from arraydiff.strategies.ladder import Finished, begin, climb, finish, narrowed, noted
 from arraydiff.strategies.placing import placed
 from arraydiff.strategies.planning import DONE, DOWNWARDS, UPWARDS, plan, scouts
+from arraydiff.strategies.pooling import asked, refined
 from arraydiff.strategies.tableau import extrapolate
 
 SIDED_BELOW = 2.0**-20
@@ -31,9 +32,8 @@ class Richardson:
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x), and its noise as far as it is known beforehand."""
-        values = yield x_itself(problem)
-        value = values.at[:, 0]
-        return prepared(config, value, noise_at(problem, config, values))
+        value, noise = yield from sighted(problem, config)
+        return prepared(config, value, noise)
 
 
 def prepared(config: DifferentiationConfig, value: Array, noise: Noise, reason: str = "") -> Prepared:
@@ -93,22 +93,30 @@ def _ladder(
     lines: Lines, side: int, config: DifferentiationConfig, value: Array, noise: Noise
 ) -> Asking[tuple[Ended, dict[int, list[int]]]]:
     """Stages until every line is done: which lines ended with what, and which go to one side."""
-    ladder = begin(lines, side, value, noise.known)
+    ladder = begin(lines, side, value, noise)
     widen = bar_factor(config.confidence)
     if lines.step is not None:
         steps = lines.problem.xp.stack([lines.step * term for term in _fixed(config, side)])
         ladder = yield from climb(ladder, steps)
-        return [(list(range(lines.count)), finish(ladder, noise, widen))], {}
+        return [(list(range(lines.count)), finish(ladder, widen))], {}
     active, ended = list(range(lines.count)), []
     escaped: dict[int, list[int]] = {1: [], -1: []}
-    steps = scouts(ladder, noise, config)
+    steps = scouts(ladder, config)
     while True:
         ladder = yield from climb(ladder, steps)
-        estimate = extrapolate(ladder.backend, ladder.rungs, noise, widen)
+        ladder = refined(ladder)
+        estimate = extrapolate(ladder.backend, ladder.rungs, ladder.noise, widen)
         ladder = noted(ladder, estimate)
-        following = plan(ladder, estimate, noise, config)
-        if ladder.stage == config.max_iterations:
-            ended.append((active, finish(ladder, noise, widen, following.unresolved)))
+        following = plan(ladder, estimate, config)
+        if noise.asks and not ladder.spent:
+            noise = yield from asked(ladder, following, config, value, noise)
+            if noise.loud:  # the scouts stood where noise hides f: anew
+                again, elsewhere = yield from _ladder(ladder.lines, side, config, value, noise)
+                ended += [([active[i] for i in which], part) for which, part in again]
+                return ended, {to: escaped[to] + [active[i] for i in elsewhere[to]] for to in escaped}
+            ladder = replace(ladder, noise=noise.beside(ladder.lines))
+        if ladder.stage == config.max_iterations or ladder.spent:
+            ended.append((active, finish(ladder, widen, following.unresolved | ladder.spent)))
             return ended, escaped
         codes = ladder.backend.read(following.codes)
         stopped = [i for i, code in enumerate(codes) if code == DONE]
@@ -117,7 +125,7 @@ def _ladder(
             escaped[direction] += [active[i] for i, c in enumerate(codes) if c == code]
         if stopped:
             whole = len(stopped) == len(active)
-            part = finish(ladder if whole else narrowed(ladder, stopped), noise, widen)
+            part = finish(ladder if whole else narrowed(ladder, stopped), widen)
             ended.append(([active[i] for i in stopped], part))
         if not going:
             return ended, escaped

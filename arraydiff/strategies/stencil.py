@@ -16,7 +16,7 @@ from arraydiff._typing import Array, Namespace
 from arraydiff.backends import Backend
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Lines, Tangents, x_itself
-from arraydiff.noise import Noise, noise_at
+from arraydiff.noise import Noise, given, noise_at
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Prepared, Pushforward
@@ -101,7 +101,7 @@ class Stencil:
         """F(x) and the ray, in one round; in two where the noise of f is known, and with it better steps."""
         order = config.order or self.default_order
         level: Array | float = problem.eps
-        if problem.call.measured or (isinstance(config.noise, int | float) and config.noise > 0):
+        if problem.call.measured or given(config):
             first = yield x_itself(problem)
             level = _relative_noise(problem, noise_at(problem, config, first), first.at[:, 0])
         steps = chosen_steps(problem, Columns(problem, tuple(range(problem.n))), config, order, level)

@@ -75,23 +75,29 @@ class Estimate:
 
 
 def extrapolate(backend: Backend, rungs: Rungs, noise: Noise, confidence: float) -> Estimate:
-    """The best window of each entry; `confidence` multiplies the bars, 1 for 95 %."""
+    """The best window of each entry; `noise` as it stands beside f(x); `confidence` multiplies the bars, 1 for 95 %."""
     xp = backend.xp
     levels = _levels(backend, rungs)
     sigma, planning, found = _sigma(xp, rungs, levels, noise)
     if noise.known is None and noise.measured:
         sigma = _shared(xp, rungs, sigma, found)
-    factor = confidence * (NOISE if noise.known is None else NOISE_KNOWN)
+    factor = confidence * _widening(xp, noise, sigma)
     best = _lone_rung(xp, rungs, levels[0], sigma, factor)
     for windows in levels[1:]:
         truncation = TRUNCATION * confidence * windows.change * windows.decay
         width = sigma[None, ...]
-        if noise.known is None and noise.measured:
-            width = xp.where(found, _running_maximum(xp, windows.sample, sigma), width)
+        if noise.measured:
+            read_off = found if noise.known is None else found & xp.isnan(noise.known)
+            width = xp.where(read_off, _running_maximum(xp, windows.sample, sigma), width)
         error = truncation + factor * width * windows.gain[:, None, :]
         best = _better(xp, best, windows, error, truncation, _void(xp, rungs, windows, sigma))
     value, error, truncation = best
     return Estimate(value, error, sigma, truncation, found, planning)
+
+
+def lowest_sample(backend: Backend, rungs: Rungs) -> Array:
+    """(m, k) what the two smallest rungs show of the noise of f, or of more change than they resolve."""
+    return _levels(backend, rungs)[1].sample[0, ...]
 
 
 def _levels(backend: Backend, rungs: Rungs) -> list[Windows]:
@@ -175,12 +181,28 @@ def _sigma(xp: Namespace, rungs: Rungs, levels: list[Windows], noise: Noise) -> 
     lowest = xp.abs(rungs.quotient[0, ...])
     size = xp.maximum(xp.abs(rungs.base), rungs.largest)
     low = ROUNDING_LOW * noise.eps * xp.maximum(size, rungs.reach * lowest / 4)
-    if noise.known is not None:
-        known = xp.maximum(_like(noise.known, low), low * 0)
-        return known, known, xp.ones_like(known, dtype=xp.bool)
-    if not noise.measured:
-        return low, low, xp.ones_like(low, dtype=xp.bool)
     high = ROUNDING_HIGH * noise.eps * (size + rungs.reach * lowest)
+    if noise.known is None:
+        return _read_off(xp, rungs, levels, noise, low, high)
+    known = noise.known + xp.zeros_like(low)
+    if not noise.measured:
+        return known, known, xp.ones_like(known, dtype=xp.bool)
+    sigma, planning, found = _read_off(xp, rungs, levels, noise, low, high)
+    unknown = xp.isnan(known)
+    return xp.where(unknown, sigma, known), xp.where(unknown, planning, known), ~unknown | found
+
+
+def _widening(xp: Namespace, noise: Noise, sigma: Array) -> Array | float:
+    if noise.known is None or not noise.measured:
+        return NOISE if noise.known is None else NOISE_KNOWN
+    unknown = xp.isnan(noise.known + xp.zeros_like(sigma))
+    return xp.where(unknown, xp.full_like(sigma, NOISE), xp.full_like(sigma, NOISE_KNOWN))
+
+
+def _read_off(
+    xp: Namespace, rungs: Rungs, levels: list[Windows], noise: Noise, low: Array, high: Array
+) -> tuple[Array, Array, Array]:
+    """The same from the values on the rungs alone."""
     if len(levels) == 1:
         return low, high / 2, xp.zeros_like(low, dtype=xp.bool)
     every = _finite_or(xp, xp.concat([windows.sample for windows in levels[1:]]), float("inf"))
@@ -189,7 +211,13 @@ def _sigma(xp: Namespace, rungs: Rungs, levels: list[Windows], noise: Noise) -> 
     number = xp.sum(xp.astype(pooled, low.dtype), axis=0)
     total = xp.sum(xp.where(pooled, every * every, xp.zeros_like(every)), axis=0)
     sigma = INFLATION * xp.maximum(low, xp.sqrt(total / xp.maximum(number, xp.ones_like(number))))
-    evident = xp.logical_or(least <= high, _evidence(xp, rungs, levels))
+    evident = least <= high
+    if noise.ceiling is None:
+        evident = evident | _evidence(xp, rungs, levels)
+    else:
+        ceiling = xp.maximum(noise.ceiling + xp.zeros_like(high), high)
+        sigma = xp.minimum(sigma, ceiling)
+        evident = evident | (_evidence(xp, rungs, levels) & ~xp.isfinite(ceiling))
     return sigma, xp.where(evident, sigma, high / 2), evident
 
 
@@ -200,12 +228,6 @@ def _shared(xp: Namespace, rungs: Rungs, sigma: Array, found: Array) -> Array:
         return sigma
     seen = xp.sort(xp.where(found, sigma, xp.zeros_like(sigma)), axis=1)
     return xp.maximum(sigma, MEDIAN_SHARE * seen[:, lines // 2 : lines // 2 + 1])
-
-
-def _like(per_output: Array, entries: Array) -> Array:
-    """(m,) noise levels beside (m, k) entries; elementwise problems have them along k."""
-    shaped = per_output[:, None] if entries.shape[0] == per_output.shape[0] else per_output[None, :]
-    return shaped + entries * 0
 
 
 def _evidence(xp: Namespace, rungs: Rungs, levels: list[Windows]) -> Array:

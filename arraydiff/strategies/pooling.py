@@ -1,0 +1,95 @@
+"""One noise level of f from the values of all lines: each by itself holds a sample or two, together they hold many."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from arraydiff._typing import Array
+from arraydiff.config import DifferentiationConfig
+from arraydiff.noise import Noise, probed
+from arraydiff.seam import Asking
+from arraydiff.strategies.ladder import Ladder
+from arraydiff.strategies.planning import Plan
+from arraydiff.strategies.tableau import lowest_sample
+
+ENOUGH = 4  # lines from which their samples say more than the probe
+OUTLIER = 4.5  # times the median: what bends within its scouts is no sample of noise
+SUSPICIOUS = 64.0  # eps |f|: two rungs that miss f(x) by more saw noise, or more change of f than they resolve
+STAYS = 2.0**-12  # of the bow of f: truncation of the scouts is less where they resolve f, on 60 functions
+AFFORDABLE = 24  # points a direction: a smaller budget is better spent on rungs
+MOST = 3.0  # times the level that the probe found
+FEW = 1.0  # relative, over sqrt n: a level from few samples is as often too low as too high, and too low costs more
+
+
+def refined(ladder: Ladder) -> Ladder:
+    """The level that the probe found, refined by the scouts of all lines; once, at their second rung."""
+    rungs, noise = ladder.rungs, ladder.noise
+    if not noise.probed or noise.known is None or rungs.mean is None or int(rungs.step.shape[0]) < 2:
+        return ladder
+    xp, known = ladder.backend.xp, noise.known
+    wider = 1 + FEW / ladder.lines.problem.directions**0.5
+    together = ladder.lines.count >= ENOUGH and int(rungs.base.shape[1]) == 1
+    if together:
+        known = xp.maximum(known, xp.minimum(_pooled(ladder)[:, None], MOST * known))
+    return replace(ladder, noise=replace(noise, known=known * wider, probed=False))
+
+
+def asked(ladder: Ladder, following: Plan, config: DifferentiationConfig, value: Array, noise: Noise) -> Asking[Noise]:
+    """The answer of a probe, where none was sent out and the values of most outputs look noisy.
+
+    Scouts that saw different functions look noisy too: they are given a second chance farther down.
+    """
+    problem = ladder.lines.problem
+    affordable = config.max_evaluations is None or config.max_evaluations >= AFFORDABLE * problem.directions
+    if ladder.rungs.mean is None or int(ladder.rungs.step.shape[0]) < 2 or not affordable:
+        return noise
+    xp, sample = ladder.backend.xp, _suspicious(ladder)
+    early, unresolved = ladder.stage == 1, following.unresolved
+    if early:
+        sample = xp.where(unresolved[None, :], xp.zeros_like(sample), sample)
+    suspected = xp.min(sample, axis=1) if sample.shape[0] == value.shape[0] else sample[0, :]
+    if suspected.shape[0] != value.shape[0]:
+        return noise
+    counted = [xp.sum(xp.astype(mask, xp.int32)) for mask in (suspected > 0, xp.isfinite(value), unresolved)]
+    noisy, finite, doubtful = ladder.backend.read(xp.stack(counted))
+    if 2 * noisy <= finite:
+        return replace(noise, asks=early and doubtful > 0)
+    probe = yield from probed(problem, value, noise.eps, suspected=suspected)
+    return probe.told(problem, noise)
+
+
+def _suspicious(ladder: Ladder) -> Array:
+    """(m, k) what the scouts show of noise; 0 where it is at rounding, or small beside the bow of f, as truncation is."""
+    xp, rungs = ladder.backend.xp, ladder.rungs
+    even, _ = _even(ladder)
+    assert rungs.mean is not None
+    sample, bow = lowest_sample(ladder.backend, rungs), xp.abs(rungs.mean[0, ...] - rungs.base)
+    noisy = (sample > SUSPICIOUS * ladder.noise.eps * rungs.largest) & (xp.abs(even) > STAYS * bow)
+    return xp.where(noisy, sample, xp.zeros_like(sample))
+
+
+def _even(ladder: Ladder) -> tuple[Array, Array]:
+    """(m, k) by how much the means of the two lowest rungs, extrapolated to step 0, miss f(x), and (k,) their gain of noise."""
+    rungs, mean = ladder.rungs, ladder.rungs.mean
+    assert mean is not None
+    low, high = rungs.step[0, :] ** 2, rungs.step[1, :] ** 2
+    first, second = high / (high - low), -low / (high - low)
+    even = first * mean[0, ...] + second * mean[1, ...] - rungs.base
+    return even, ladder.backend.xp.sqrt((first**2 + second**2) / 2)
+
+
+def _pooled(ladder: Ladder) -> Array:
+    """(m,) root mean square of what the means of the two lowest rungs, extrapolated to step 0, differ by from line to line."""
+    xp, (even, spread) = ladder.backend.xp, _even(ladder)
+    sample = xp.abs(even - _median(ladder, even)) / spread
+    sample = xp.where(xp.isfinite(sample), sample, xp.zeros_like(sample))
+    counted = xp.astype(sample <= OUTLIER * _median(ladder, sample), sample.dtype)
+    number = xp.sum(counted, axis=1)
+    return xp.sqrt(xp.sum(counted * sample**2, axis=1) / xp.maximum(number - 1, xp.ones_like(number)))
+
+
+def _median(ladder: Ladder, entries: Array) -> Array:
+    """(m, 1) over the lines; what is not finite counts as 0."""
+    xp, k = ladder.backend.xp, int(entries.shape[1])
+    ranked = xp.sort(xp.where(xp.isfinite(entries), entries, xp.zeros_like(entries)), axis=1)
+    return (ranked[:, (k - 1) // 2 : (k - 1) // 2 + 1] + ranked[:, k // 2 : k // 2 + 1]) / 2
