@@ -10,13 +10,15 @@ Examples
 array([1., 3.])
 """
 
+from arraydiff.checking import check_grad
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
+from arraydiff.estimation import NoiseEstimate, estimate_noise
 from arraydiff.products import hvp, jvp, vjp
 from arraydiff.record import record
 from arraydiff.result import GradientResult, HessianResult, JacobianResult, Status
 from arraydiff.transforms import derivative, grad, hessian, jacfwd, jacobian, jacrev, value_and_grad
-from arraydiff.validation import check_grad
+from arraydiff.uncertainty import propagate
 
 __all__ = [
     "DifferentiationConfig",
@@ -25,10 +27,12 @@ __all__ = [
     "GradientResult",
     "HessianResult",
     "JacobianResult",
+    "NoiseEstimate",
     "NumericalStabilityError",
     "Status",
     "check_grad",
     "derivative",
+    "estimate_noise",
     "grad",
     "hessian",
     "hvp",
@@ -36,6 +40,7 @@ __all__ = [
     "jacobian",
     "jacrev",
     "jvp",
+    "propagate",
     "record",
     "value_and_grad",
     "vjp",

@@ -354,10 +354,11 @@ def x_itself(problem: Problem) -> Points:
     return Tangents(problem, origin[:, None]).points(none, starts_at_x=True)
 
 
-def ray(problem: Problem) -> Tangents:
-    """One random direction in which every free parameter moves by half to all of its size at t = 1."""
-    xp = problem.xp
-    direction = problem.scale * problem.backend.ray(problem.n, problem.x.dtype)
+def ray(problem: Problem, another: bool = False) -> Tangents:
+    """One random direction, or another one, in which every free parameter moves by half to all of its size at t = 1."""
+    xp, n = problem.xp, problem.n
+    random = problem.backend.ray(2 * n, problem.x.dtype)[n:] if another else problem.backend.ray(n, problem.x.dtype)
+    direction = problem.scale * random
     rooms = _room(problem, lambda array: array)
     if rooms is not None:
         up, down = rooms

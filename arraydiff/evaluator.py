@@ -155,6 +155,9 @@ class Evaluator:
             output = self.guarded(points.block(0, count))
         if not isinstance(output, Exception) or count == 1:
             return [output]
+        if points.is_complex:  # f does not take complex numbers, whichever they are
+            self.calls -= count - 1  # it was one call that failed for all of them
+            return [output] * count
         self.calls, self.points = self.calls + 1, self.points + count  # seen by f in the call that raised
         first = [self._at_x(points.block(0, 1))] if points.starts_at_x else []
         with self._strict(points.is_complex):

@@ -73,6 +73,12 @@ class Story:
         status = Status(flags)
         value, error = float(self.columns[row, column]), float(self.error[row, column])
         where = f"d f{self.outputs.path(row)} / d x{self.inputs.path(column)}"
+        if status & Status.KINK:
+            left, right = value - error, value + error
+            return (
+                f"  {where}: KINK; the one-sided derivatives are about {left:.3g} and {right:.3g}, in one order or the other, "
+                f"and {value:.6g} is their mean: take the side that you mean (method='forward' or 'backward'), or move x"
+            )
         if status & UNVOUCHED:
             names = ", ".join(flag.name or "" for flag in status)
             return f"  {where} = {value:.6g} ± {error:.1g}: {names}; {status.remedy}"

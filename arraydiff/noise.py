@@ -162,14 +162,19 @@ class Probe:
 
 
 def probed(
-    problem: Problem, value: Array, eps: float, first: Values | None = None, suspected: Array | None = None
+    problem: Problem,
+    value: Array,
+    eps: float,
+    first: Values | None = None,
+    suspected: Array | None = None,
+    another: bool = False,
 ) -> Asking[Probe]:
-    """Residuals of low polynomials along one ray, at smaller and smaller spacings until most outputs are told.
+    """Residuals of low polynomials along one ray (or another one), at smaller and smaller spacings until most are told.
 
     `first` holds f(x) and the values of the first spacing where they are known already; `suspected` (m,) a noise that other
     values of f look like, in the place of that spacing.
     """
-    xp, line = problem.xp, ray(replace(problem, step=None))
+    xp, line = problem.xp, ray(replace(problem, step=None), another)
     level = xp.full_like(value, float("nan"))
     before = level if suspected is None else suspected
     freedom, before_freedom = xp.zeros_like(value), xp.ones_like(value)

@@ -155,3 +155,33 @@ def test_noise_is_measured_on_the_path_in_use():
 
     batched = ad.grad(f, method="richardson", vectorized=True).result(x)
     assert np.all(np.abs(batched.gradient - exact(x)) <= 2 * batched.error_estimate)
+
+
+@pytest.mark.parametrize("kind", ["drawn", "hashed"])
+@pytest.mark.parametrize("level", [1e-12, 1e-9, 1e-6, 1e-3])
+@pytest.mark.parametrize("n", [1, 7])
+def test_the_noise_that_is_estimated_is_within_a_factor_five_of_what_was_put_in(n, level, kind):
+    near, inside = [], []
+    for seed in range(60):
+        clean, _, x = test_function(n, seed)
+        f, sigma = noisy(clean, x, level, kind, seed)
+        found = ad.estimate_noise(f, x)
+        near.append(sigma / 5 <= found.level <= 5 * sigma)
+        inside.append(sigma / found.reliability <= found.level <= sigma * found.reliability)
+    assert np.mean(near) >= 0.95
+    assert np.mean(inside) >= 0.85
+
+
+def test_an_estimate_of_noise_follows_the_outputs_and_the_backend(backend):
+    x = backend.asarray([0.7, 1.3])
+    found = ad.estimate_noise(lambda x: {"a": x[0] * x[1] + x, "b": x[0] ** 2}, x)
+    assert found.level["a"].shape == (2,)
+    assert found.level["b"].shape == ()
+    assert not any(bool(backend.tonumpy(part).any()) for part in found.above_rounding.values())
+    assert found.function_points == 13
+
+
+def test_an_estimate_of_noise_sees_rounding_of_the_last_place():
+    found = ad.estimate_noise(lambda x: np.exp(np.sin(x[0])) + x[1] ** 2, np.array([0.7, 1.3]))
+    assert 0.02 < found.level / np.finfo(float).eps < 50
+    assert not found.above_rounding

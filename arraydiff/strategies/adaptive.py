@@ -27,4 +27,4 @@ class Adaptive:
         certificate = yield from complex_step.certify(problem, config, value, noise)
         if certificate.holds:
             return complex_step.prepared(value, noise, certificate)
-        return richardson.prepared(config, value, noise, certificate.reason)
+        return richardson.prepared(config, value, noise, certificate.reason, certificate.alone(problem))

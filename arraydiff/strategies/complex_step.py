@@ -13,14 +13,14 @@ from functools import partial
 
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Lines, ray
+from arraydiff.directions import Columns, Elementwise, Lines, ray
 from arraydiff.errors import BudgetSpent
 from arraydiff.noise import Noise, given, sighted
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Prepared, Pushforward
 from arraydiff.strategies import richardson
-from arraydiff.strategies.ladder import Finished
+from arraydiff.strategies.ladder import Finished, Ladder
 
 RELATIVE_STEP = {
     52: 1e-20,
@@ -48,6 +48,13 @@ class Certificate:
     holds: bool
     reason: str
     witness: Finished | None = None
+    ladder: Ladder | None = None  # the witness's, to go on with
+    slope: Array | None = None  # (m, 1) along the ray
+    astray: Array | None = None  # (m, 1) by how much the real part misses f(x)
+
+    def alone(self, problem: Problem) -> Ladder | None:
+        """The witness's ladder where the ray is the one column that there is."""
+        return self.ladder if problem.n == 1 else None
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class ComplexStep:
         certificate = yield from certify(problem, config, value, noise)
         if certificate.holds:
             return prepared(value, noise, certificate)
-        ladder = richardson.prepared(config, value, noise, certificate.reason)
+        ladder = richardson.prepared(config, value, noise, certificate.reason, certificate.alone(problem))
         note = f"the complex step is not certified: {certificate.reason}; the values are real differences"
         return replace(ladder, pushforward=partial(_unresolved, ladder), notes=(note,))
 
@@ -83,8 +90,11 @@ def columns(lines: Lines, value: Array, noise: Noise, certificate: Certificate) 
     """J·V for one chunk, by one complex point a line."""
     xp = lines.problem.xp
     steps = (_relative_step(lines.problem) * lines.scale if lines.step is None else lines.step)[None, :]
-    values = yield lines.points(steps, imaginary=True)
-    pushed = xp.imag(lines.values(values)[0, ...]) / steps
+    if lines.problem.n == 1 and lines.step is None and isinstance(lines, Columns | Elementwise):
+        pushed = certificate.slope  # of the ray, which was this line
+    else:
+        values = yield lines.points(steps, imaginary=True)
+        pushed = xp.imag(lines.values(values)[0, ...]) / steps
     finite = xp.isfinite(pushed)
     status = xp.astype(xp.logical_not(finite), xp.int16) * int(Status.FAILED)
     error = _bar(lines, pushed, value, noise, certificate)
@@ -99,11 +109,13 @@ def _bar(lines: Lines, pushed: Array, value: Array, noise: Noise, certificate: C
     """2 eps (2 |f'| + |x f''|), more where f rounds more than once, and what the witness could not see."""
     xp, witness = lines.problem.xp, certificate.witness
     assert witness is not None
+    assert certificate.astray is not None
     base, scale = lines.at_x(value), lines.scale[None, :]
     sigma, curvature = lines.at_x(witness.sigma[:, 0]), lines.at_x(witness.curvature[:, 0])
     clear, slope = lines.at_x(witness.error[:, 0]), lines.at_x(xp.abs(witness.value[:, 0]))
     size = xp.abs(base) + slope
-    rounds = sigma / (noise.eps * xp.where(size > 0, size, xp.ones_like(size)))
+    rounds = xp.maximum(sigma, 2 * lines.at_x(certificate.astray[:, 0]))  # complex functions round on other paths
+    rounds = rounds / (noise.eps * xp.where(size > 0, size, xp.ones_like(size)))
     rounds = xp.maximum(xp.ones_like(rounds), rounds)
     bar = BAR * noise.eps * rounds * (2 * xp.abs(pushed) + curvature / scale)
     blind = xp.where(clear > CLEAR * slope, WITHIN * clear, xp.zeros_like(clear))
@@ -115,7 +127,8 @@ def certify(problem: Problem, config: DifferentiationConfig, value: Array, noise
     refused = _refused_beforehand(problem, config, noise) if value.shape[0] else "f has no outputs"
     if refused:
         return Certificate(False, refused)
-    xp, line = problem.xp, ray(replace(problem, step=None))
+    xp, problem = problem.xp, replace(problem, step=None)
+    line = ray(problem) if problem.n > 1 else Columns(problem, (0,))
     step = _relative_step(problem) * line.scale
     values = yield line.points(xp.stack([step, SECOND_STEP * step]), imaginary=True)
     if values.failure is not None:
@@ -123,10 +136,12 @@ def certify(problem: Problem, config: DifferentiationConfig, value: Array, noise
     complex_values = line.values(values)
     slope = xp.imag(complex_values[0, ...]) / step[None, :]
     second = xp.imag(complex_values[1, ...]) / (SECOND_STEP * step)[None, :]
-    witness = yield from richardson.ladders(line, _witnessing(config), value, replace(noise, asks=False))
+    heard = noise if problem.n == 1 else replace(noise, asks=False)
+    witness, ladder = yield from richardson.ladders(line, _witnessing(problem, config), value, heard)
     base = value[:, None]
+    astray = xp.abs(xp.real(complex_values[0, ...]) - base)
     checks = {
-        "the real part of f changes with an imaginary step": xp.abs(xp.real(complex_values[0, ...]) - base)
+        "the real part of f changes with an imaginary step": astray
         <= VALUE_SAME * noise.eps * xp.maximum(xp.abs(base), xp.abs(slope) * line.scale),
         "the imaginary part does not scale with the step, it is rounding noise": xp.abs(slope - second)
         <= SAME * noise.eps / 2.2e-16 * xp.maximum(xp.abs(slope), noise.eps * xp.abs(base) / line.scale),
@@ -136,18 +151,22 @@ def certify(problem: Problem, config: DifferentiationConfig, value: Array, noise
             WITHIN * (1 + math.log2(max(value.shape[0], 1))) * witness.error,
             config.complex_step_threshold * math.sqrt(value.shape[0]) * xp.abs(witness.value),
         ),
+        "f has a kink at x, of which imaginary parts see one side": (witness.status & int(Status.KINK)) == 0,
         "f is noisy, which imaginary parts do not show": _calm(problem, witness, base, noise, line),
     }
     finite = xp.isfinite(base)  # outputs that are not finite at x have no derivative to certify
     met = [xp.all(xp.logical_or(passed, xp.logical_not(finite))) for passed in checks.values()]
     read = problem.backend.read(xp.astype(xp.stack(met), xp.int8))
     failed = [reason for reason, passed in zip(checks, read, strict=True) if not passed]
-    return Certificate(not failed, failed[0] if failed else "", witness)
+    scaled = witness.in_units(line.scale)
+    return Certificate(not failed, failed[0] if failed else "", scaled, ladder, slope, astray)
 
 
-def _witnessing(config: DifferentiationConfig) -> DifferentiationConfig:
+def _witnessing(problem: Problem, config: DifferentiationConfig) -> DifferentiationConfig:
     """The options of the ray's ladder: no limits that are meant for single parameters."""
     stages = min(config.max_iterations, WITNESS_STAGES)
+    if problem.n == 1:
+        return replace(config, error_tolerance=WITNESS_TOLERANCE, max_iterations=stages, confidence=0.95)
     return replace(
         config, error_tolerance=WITNESS_TOLERANCE, max_iterations=stages, min_step=None, max_step=None, confidence=0.95
     )

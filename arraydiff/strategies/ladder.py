@@ -17,9 +17,12 @@ from arraydiff.directions import Lines
 from arraydiff.noise import ABOVE_ROUNDING, ROUNDING_HIGH, Noise
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Values
-from arraydiff.strategies.tableau import OFF, Estimate, Rungs, extrapolate
+from arraydiff.strategies.tableau import OFF, TORN, Estimate, Rungs, extrapolate
 
-KINK_RATIO = 0.7  # (E - f) / h is the same at every rung of a kink, proportional to h where f is smooth
+KINK_RATIO = (
+    0.7  # (E - f) / h at step 0 is the same from all rungs at a kink, and falls with their steps where f is smooth
+)
+CREDIT = 1e-3  # of half the jump at a kink: what else a bar may hold there, so that value ± bar are the two slopes
 SPOILED = 1e3  # an inner derivative whose bar is more times that at x has met something there: a kink, an edge
 SPOILED_SHARE = 1e-9  # of the largest value: bars below it spoil nothing
 HIDDEN = 1e-3  # a bar beyond this share of the value, on lines whose scouts disagree, is UNRESOLVED
@@ -57,6 +60,11 @@ class Finished:
     status: Array
     curvature: Array  # (m, k) f'' along the line
     steps: Array  # (k,)
+
+    def in_units(self, unit: Array) -> Finished:
+        """The same where one step is `unit` (k,) of the old ones."""
+        value, error, curvature = self.value * unit, self.error * unit, self.curvature * unit * unit
+        return replace(self, value=value, error=error, curvature=curvature, steps=self.steps / unit)
 
 
 def climb(ladder: Ladder, steps: Array) -> Asking[Ladder]:
@@ -196,18 +204,19 @@ def finish(ladder: Ladder, confidence: float, unresolved: Array | None = None) -
     backend, rungs = ladder.backend, ladder.rungs
     xp = backend.xp
     estimate = extrapolate(backend, rungs, ladder.noise, confidence)
-    half_jump, kinked = _kink(ladder)
+    half_jump, kinked = kink(ladder)
     value, error = estimate.value, estimate.error
     if unresolved is not None:
         earlier = xp.logical_and(unresolved[None, :], ladder.best_error < error)
         value, error = xp.where(earlier, ladder.best_value, value), xp.where(earlier, ladder.best_error, error)
-    error = xp.where(kinked, xp.maximum(error, half_jump), error)
+    error = xp.where(kinked, half_jump + xp.minimum(error, CREDIT * half_jump), error)
     finite = xp.isfinite(value)
     status = _flag(backend, xp.logical_not(finite), Status.FAILED)
     status = status + _flag(backend, xp.logical_and(kinked, finite), Status.KINK)
     status = status + _flag(backend, _noisy(ladder, estimate), Status.NOISE_LIMITED)
     if unresolved is not None:
-        lost = xp.logical_and(unresolved[None, :], error > HIDDEN * xp.abs(value))
+        lost = unresolved[None, :] & ((error > HIDDEN * xp.abs(value)) | _contradicted(ladder))
+        error = xp.where(lost & _contradicted(ladder), xp.full_like(error, float("inf")), error)
         status = status + _flag(backend, xp.logical_and(lost, finite), Status.UNRESOLVED)
     if ladder.side != 0:
         status = status + xp.full_like(status, int(Status.ONE_SIDED))
@@ -216,31 +225,57 @@ def finish(ladder: Ladder, confidence: float, unresolved: Array | None = None) -
     return Finished(value, error, estimate.sigma, status, _curvature(ladder, estimate), rungs.step[0, ...])
 
 
+def _contradicted(ladder: Ladder) -> Array:
+    """Whether the two smallest rungs have nothing in common: steps beyond the length of f tell nothing of its slope."""
+    xp, rungs = ladder.backend.xp, ladder.rungs
+    if int(rungs.step.shape[0]) < 2:
+        return xp.zeros_like(rungs.largest, dtype=xp.bool)
+    low, high = rungs.quotient[0, ...], rungs.quotient[1, ...]
+    return xp.abs(high - low) > TORN * xp.minimum(xp.abs(low), xp.abs(high))
+
+
 def _flag(backend: Backend, where: Array, flag: Status) -> Array:
     return backend.xp.astype(where, backend.xp.int16) * int(flag)
 
 
-def _kink(ladder: Ladder) -> tuple[Array, Array]:
-    """Half the difference of the one-sided derivatives, and whether it stays as the step falls."""
+def kink(ladder: Ladder) -> tuple[Array, Array]:
+    """Half the difference of the one-sided derivatives, and whether it stays as the step falls.
+
+    (E - f(x)) / h is that half at a kink, and proportional to h where f is smooth. With three rungs it is extrapolated to
+    step 0, so that what bends beside the kink drops out; the lowest rungs that rise above rounding decide.
+    """
     xp, rungs = ladder.backend.xp, ladder.rungs
-    none = xp.zeros_like(rungs.largest, dtype=xp.bool)
-    if rungs.mean is None or int(rungs.step.shape[0]) < 2:
+    none, count = xp.zeros_like(rungs.largest, dtype=xp.bool), int(rungs.step.shape[0])
+    if rungs.mean is None or count < 2:
         return xp.zeros_like(rungs.largest), none
-    halves = xp.abs(rungs.mean - rungs.base) / rungs.step[:, None, :]
-    lowest = min(3, int(rungs.step.shape[0]))
-    kinked = xp.logical_not(none)
-    for i in range(lowest - 1):
-        steady = xp.logical_and(
-            halves[i, ...] >= KINK_RATIO * halves[i + 1, ...], halves[i, ...] * KINK_RATIO <= halves[i + 1, ...]
+    step, level = rungs.step[:, None, :], ABOVE_ROUNDING * _level(ladder)
+    bow = rungs.mean - rungs.base
+    halves = bow / step
+    if count > 2:
+        halves = (halves[:-1, ...] * step[1:, ...] - halves[1:, ...] * step[:-1, ...]) / (
+            step[1:, ...] - step[:-1, ...]
         )
-        kinked = xp.logical_and(kinked, steady)
-    rounding = ROUNDING_HIGH * ladder.noise.eps * (rungs.largest + rungs.reach * xp.abs(rungs.quotient[0, ...]))
-    level = rounding
-    if ladder.noise.known is not None:
-        known = ladder.noise.known + xp.zeros_like(rounding)
-        level = xp.where(known > rounding, known, rounding)  # NaN is not known
-    seen = halves[0, ...] * rungs.step[0, ...] > ABOVE_ROUNDING * level
-    return halves[0, ...], xp.logical_and(kinked, seen)
+    half, kinked, decided = xp.abs(halves[0, ...]), none, none
+    for i in range(max(count - 2, 1)):
+        low, high, here = halves[i, ...], halves[i + 1, ...], xp.abs(halves[i, ...])
+        steady = (low * high > 0) & (here >= KINK_RATIO * xp.abs(high)) & (here * KINK_RATIO <= xp.abs(high))
+        mean, next_mean = rungs.quotient[i, ...], rungs.quotient[i + 1, ...]
+        level_mean = xp.abs(next_mean - mean) <= OFF * (xp.abs(mean) + here)  # steps beyond the length of f look anyhow
+        first = ~decided & (xp.abs(bow[i, ...]) > level)
+        kinked = kinked | (first & steady & level_mean & (here * step[i, ...] > level))
+        half = xp.where(first, here, half)
+        decided = decided | first
+    return half, kinked
+
+
+def _level(ladder: Ladder) -> Array:
+    """(m, k) the noise of f: known, or rounding at its largest."""
+    xp, rungs, noise = ladder.backend.xp, ladder.rungs, ladder.noise
+    rounding = ROUNDING_HIGH * noise.eps * (rungs.largest + rungs.reach * xp.abs(rungs.quotient[0, ...]))
+    if noise.known is None:
+        return rounding
+    known = noise.known + xp.zeros_like(rounding)
+    return xp.where(known > rounding, known, rounding)  # NaN is not known
 
 
 def _noisy(ladder: Ladder, estimate: Estimate) -> Array:

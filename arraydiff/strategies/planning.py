@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig
 from arraydiff.noise import ABOVE_ROUNDING
-from arraydiff.strategies.ladder import Ladder
+from arraydiff.strategies.ladder import Ladder, kink
 from arraydiff.strategies.tableau import NOISE, NOISE_KNOWN, OFF, Estimate
 
 SCOUT = {52: (-8, -11), 23: (-5, -7), 0: (-3, -4)}  # log2 of the scouts over the scale, by bits of the mantissa
@@ -95,7 +95,7 @@ def _second_scout(ladder: Ladder, config: DifferentiationConfig) -> Plan:
     quiet = ~_loud(ladder)
     factor = xp.where(quiet, 2.0**3 * xp.ones_like(share), factor)
     nowhere = xp.zeros_like(share, dtype=xp.bool)
-    steps = _within(ladder, config, step * factor, [1.0])
+    steps = _distinct(ladder, _within(ladder, config, step * factor, [1.0]))
     return Plan(xp.astype(nowhere, xp.int8) * DONE, steps, nowhere)
 
 
@@ -149,7 +149,9 @@ def plan(ladder: Ladder, estimate: Estimate, config: DifferentiationConfig) -> P
     enough = xp.where(loud, promised > GAIN_NOISY * bar, (promised > GAIN_WANTED * bar) & noise_rules)
     shrink = shape.unresolved & ~found
     bent = loud & shape.bent & ((bar > OFF * value) | shape.far)
-    done = ((bar <= tolerance * value) | enough) & ~shrink & ~bent
+    kinked = shrink & xp.any(kink(ladder)[1], axis=0)  # no step resolves a kink
+    shrink = shrink & ~kinked
+    done = ((bar <= tolerance * value) | enough | kinked) & ~shrink & ~bent
     steps = xp.where(shrink[None, :], _shrunk(ladder, config), steps)
     if ladder.side == 0:
         steps = xp.where(
@@ -162,7 +164,20 @@ def plan(ladder: Ladder, estimate: Estimate, config: DifferentiationConfig) -> P
     failed = shape.failed
     steps = xp.where(failed[None, :], _retreat(ladder, config), steps)
     codes = xp.where(failed, _escape(ladder), codes)
-    return Plan(codes, steps, shrink)
+    return Plan(codes, _distinct(ladder, steps), shrink)
+
+
+def _distinct(ladder: Ladder, steps: Array) -> Array:
+    """The steps, halved until no rung stands there: two rungs at one step agree to the last bit, and tell nothing."""
+    xp, taken = ladder.backend.xp, ladder.rungs.step
+    rows = []
+    for i in range(int(steps.shape[0])):
+        row = steps[i, ...]
+        for _ in range(int(taken.shape[0])):
+            row = xp.where(xp.any(taken == row[None, :], axis=0), row / 2, row)
+        rows.append(row)
+        taken = xp.concat([taken, row[None, :]])
+    return xp.stack(rows)
 
 
 @dataclass(frozen=True)

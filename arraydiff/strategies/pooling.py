@@ -16,6 +16,7 @@ ENOUGH = 4  # lines from which their samples say more than the probe
 OUTLIER = 4.5  # times the median: what bends within its scouts is no sample of noise
 SUSPICIOUS = 64.0  # eps |f|: two rungs that miss f(x) by more saw noise, or more change of f than they resolve
 STAYS = 2.0**-12  # of the bow of f: truncation of the scouts is less where they resolve f, on 60 functions
+STRONG = 0.1  # the same where a mistake cannot be mended
 AFFORDABLE = 24  # points a direction: a smaller budget is better spent on rungs
 MOST = 3.0  # times the level that the probe found
 FEW = 1.0  # relative, over sqrt n: a level from few samples is as often too low as too high, and too low costs more
@@ -34,37 +35,44 @@ def refined(ladder: Ladder) -> Ladder:
     return replace(ladder, noise=replace(noise, known=known * wider, probed=False))
 
 
-def asked(ladder: Ladder, following: Plan, config: DifferentiationConfig, value: Array, noise: Noise) -> Asking[Noise]:
-    """The answer of a probe, where none was sent out and the values of most outputs look noisy.
+def asked(ladder: Ladder, following: Plan, config: DifferentiationConfig, value: Array) -> Asking[Noise]:
+    """The noise of f, (m,) levels, by a probe where none was sent out and the values of most outputs look noisy.
 
-    Scouts that saw different functions look noisy too: they are given a second chance farther down.
+    Scouts that saw different functions look noisy too: they are given a second chance farther down. Where max_evaluations
+    leaves no room for a probe, what looks like noise is taken for it.
     """
-    problem = ladder.lines.problem
-    affordable = config.max_evaluations is None or config.max_evaluations >= AFFORDABLE * problem.directions
-    if ladder.rungs.mean is None or int(ladder.rungs.step.shape[0]) < 2 or not affordable:
+    problem, noise = ladder.lines.problem, ladder.noise
+    if ladder.rungs.mean is None or int(ladder.rungs.step.shape[0]) < 2:
         return noise
-    xp, sample = ladder.backend.xp, _suspicious(ladder)
+    cheap = config.max_evaluations is not None and config.max_evaluations < AFFORDABLE * problem.directions
+    xp, sample = ladder.backend.xp, _suspicious(ladder, STRONG if cheap else STAYS)
     early, unresolved = ladder.stage == 1, following.unresolved
     if early:
         sample = xp.where(unresolved[None, :], xp.zeros_like(sample), sample)
-    suspected = xp.min(sample, axis=1) if sample.shape[0] == value.shape[0] else sample[0, :]
-    if suspected.shape[0] != value.shape[0]:
-        return noise
+    if sample.shape[0] != value.shape[0]:  # elementwise: an output a line
+        sample = xp.matrix_transpose(sample)
+    if sample.shape[0] != value.shape[0]:
+        return replace(noise, asks=False)
+    suspected = xp.min(xp.where(sample > 0, sample, xp.full_like(sample, float("inf"))), axis=1)
+    suspected = xp.where(xp.isfinite(suspected), suspected, xp.zeros_like(suspected))
     counted = [xp.sum(xp.astype(mask, xp.int32)) for mask in (suspected > 0, xp.isfinite(value), unresolved)]
     noisy, finite, doubtful = ladder.backend.read(xp.stack(counted))
     if 2 * noisy <= finite:
         return replace(noise, asks=early and doubtful > 0)
+    if cheap:
+        known = xp.where(suspected > 0, suspected, xp.full_like(suspected, float("nan")))
+        return replace(noise, asks=False, known=known)
     probe = yield from probed(problem, value, noise.eps, suspected=suspected)
     return probe.told(problem, noise)
 
 
-def _suspicious(ladder: Ladder) -> Array:
+def _suspicious(ladder: Ladder, share: float) -> Array:
     """(m, k) what the scouts show of noise; 0 where it is at rounding, or small beside the bow of f, as truncation is."""
     xp, rungs = ladder.backend.xp, ladder.rungs
     even, _ = _even(ladder)
     assert rungs.mean is not None
     sample, bow = lowest_sample(ladder.backend, rungs), xp.abs(rungs.mean[0, ...] - rungs.base)
-    noisy = (sample > SUSPICIOUS * ladder.noise.eps * rungs.largest) & (xp.abs(even) > STAYS * bow)
+    noisy = (sample > SUSPICIOUS * ladder.noise.eps * rungs.largest) & (xp.abs(even) > share * bow)
     return xp.where(noisy, sample, xp.zeros_like(sample))
 
 

@@ -12,11 +12,11 @@ from functools import cache, partial
 
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Lines
+from arraydiff.directions import Columns, Lines
 from arraydiff.noise import Noise, sighted
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Prepared, Pushforward
-from arraydiff.strategies.ladder import Finished, begin, climb, finish, narrowed, noted
+from arraydiff.strategies.ladder import Finished, Ladder, begin, climb, finish, narrowed, noted
 from arraydiff.strategies.placing import placed
 from arraydiff.strategies.planning import DONE, DOWNWARDS, UPWARDS, plan, scouts
 from arraydiff.strategies.pooling import asked, refined
@@ -36,36 +36,45 @@ class Richardson:
         return prepared(config, value, noise)
 
 
-def prepared(config: DifferentiationConfig, value: Array, noise: Noise, reason: str = "") -> Prepared:
-    """Ladders for every chunk, once f(x) is known."""
-    push = partial(columns, config=config, value=value, noise=noise)
+def prepared(
+    config: DifferentiationConfig, value: Array, noise: Noise, reason: str = "", begun: Ladder | None = None
+) -> Prepared:
+    """Ladders for every chunk, once f(x) is known; `begun` holds the first stages where there is one line in all."""
+    push = partial(columns, config=config, value=value, noise=noise, begun=begun)
     return Prepared(DifferentiationMethod.RICHARDSON, value, push, reason, noise.known)
 
 
-def columns(lines: Lines, config: DifferentiationConfig, value: Array, noise: Noise) -> Asking[Pushforward]:
+def columns(
+    lines: Lines, config: DifferentiationConfig, value: Array, noise: Noise, begun: Ladder | None = None
+) -> Asking[Pushforward]:
     """J·V for one chunk."""
-    done = yield from ladders(lines, config, value, noise)
+    done, _ = yield from ladders(lines, config, value, noise, begun)
     return Pushforward(done.value, done.error, done.steps, done.status)
 
 
-def ladders(lines: Lines, config: DifferentiationConfig, value: Array, noise: Noise) -> Asking[Finished]:
-    """Each line by the ladder that its room inside the bounds and its points allow."""
-    parts: list[tuple[list[int], Finished]] = []
+def ladders(
+    lines: Lines, config: DifferentiationConfig, value: Array, noise: Noise, begun: Ladder | None = None
+) -> Asking[tuple[Finished, Ladder | None]]:
+    """Each line by the ladder that its room inside the bounds and its points allow; and the last state on two sides."""
+    parts: Ended = []
     later: dict[int, list[int]] = {1: [], -1: []}
     central: list[int] = []
+    last = None
     for i, side in enumerate(sides(lines, config)):
         (central if side == 0 else later[side]).append(i)
     if central:
         chosen = lines if len(central) == lines.count else lines.take(central)
-        ended, escaped = yield from _ladder(chosen, 0, config, value, noise)
-        parts += [([central[i] for i in which], part) for which, part in ended]
-        for side, which in escaped.items():
+        start = begun if begun is not None and isinstance(lines, Columns) else begin(chosen, 0, value, noise)
+        done = yield from _climbed(start, config, value)
+        last = done.ladder
+        parts += [([central[i] for i in which], part) for which, part in done.ended]
+        for side, which in done.escaped.items():
             later[side] += [central[i] for i in which]
     for side, indices in later.items():
         if indices:
-            ended, _ = yield from _ladder(lines.take(indices), side, config, value, noise)
-            parts += [([indices[i] for i in which], part) for which, part in ended]
-    return _merged(lines, parts)
+            done = yield from _climbed(begin(lines.take(indices), side, value, noise), config, value)
+            parts += [([indices[i] for i in which], part) for which, part in done.ended]
+    return _merged(lines, parts), last
 
 
 def sides(lines: Lines, config: DifferentiationConfig) -> list[int]:
@@ -89,51 +98,68 @@ def _fixed(config: DifferentiationConfig, side: int) -> list[float]:
 Ended = list[tuple[list[int], Finished]]
 
 
-def _ladder(
-    lines: Lines, side: int, config: DifferentiationConfig, value: Array, noise: Noise
-) -> Asking[tuple[Ended, dict[int, list[int]]]]:
-    """Stages until every line is done: which lines ended with what, and which go to one side."""
-    ladder = begin(lines, side, value, noise)
+@dataclass(frozen=True)
+class Climbed:
+    """What became of the lines of a ladder."""
+
+    ended: Ended
+    escaped: dict[int, list[int]]  # which go to one side of x
+    ladder: Ladder  # as it was at the end
+
+    def after(self, ended: Ended, escaped: dict[int, list[int]], active: list[int]) -> Climbed:
+        """Together with what became of lines before; these ones are the `active` of all."""
+        mine = [([active[i] for i in which], part) for which, part in self.ended]
+        sides = {side: escaped[side] + [active[i] for i in self.escaped[side]] for side in escaped}
+        return replace(self, ended=ended + mine, escaped=sides)
+
+
+def _climbed(ladder: Ladder, config: DifferentiationConfig, value: Array) -> Asking[Climbed]:
+    """Stages until every line is done; those of a ladder that has rungs already go on from there."""
     widen = bar_factor(config.confidence)
-    if lines.step is not None:
-        steps = lines.problem.xp.stack([lines.step * term for term in _fixed(config, side)])
+    every = list(range(ladder.lines.count))
+    if ladder.lines.step is not None:
+        steps = ladder.backend.xp.stack([ladder.lines.step * term for term in _fixed(config, ladder.side)])
         ladder = yield from climb(ladder, steps)
-        return [(list(range(lines.count)), finish(ladder, widen))], {}
-    active, ended = list(range(lines.count)), []
+        return Climbed([(every, finish(ladder, widen))], {}, ladder)
+    active, ended = every, list[tuple[list[int], Finished]]()
     escaped: dict[int, list[int]] = {1: [], -1: []}
-    steps = scouts(ladder, config)
+    if ladder.stage == 0:
+        ladder = yield from climb(ladder, scouts(ladder, config))
     while True:
-        ladder = yield from climb(ladder, steps)
         ladder = refined(ladder)
         estimate = extrapolate(ladder.backend, ladder.rungs, ladder.noise, widen)
         ladder = noted(ladder, estimate)
         following = plan(ladder, estimate, config)
-        if noise.asks and not ladder.spent:
-            noise = yield from asked(ladder, following, config, value, noise)
+        if ladder.noise.asks and not ladder.spent:
+            noise = yield from asked(ladder, following, config, value)
             if noise.loud:  # the scouts stood where noise hides f: anew
-                again, elsewhere = yield from _ladder(ladder.lines, side, config, value, noise)
-                ended += [([active[i] for i in which], part) for which, part in again]
-                return ended, {to: escaped[to] + [active[i] for i in elsewhere[to]] for to in escaped}
+                again = yield from _climbed(begin(ladder.lines, ladder.side, value, noise), config, value)
+                return again.after(ended, escaped, active)
             ladder = replace(ladder, noise=noise.beside(ladder.lines))
-        if ladder.stage == config.max_iterations or ladder.spent:
+        if ladder.stage >= config.max_iterations or ladder.spent:
             ended.append((active, finish(ladder, widen, following.unresolved | ladder.spent)))
-            return ended, escaped
+            return Climbed(ended, escaped, ladder)
         codes = ladder.backend.read(following.codes)
-        stopped = [i for i, code in enumerate(codes) if code == DONE]
-        going = [i for i, code in enumerate(codes) if code not in (DONE, UPWARDS, DOWNWARDS)]
-        for code, direction in ((UPWARDS, 1), (DOWNWARDS, -1)):
-            escaped[direction] += [active[i] for i, c in enumerate(codes) if c == code]
+        stopped, going = _sorted_out(codes, active, escaped)
         if stopped:
-            whole = len(stopped) == len(active)
-            part = finish(ladder if whole else narrowed(ladder, stopped), widen)
+            part = finish(ladder if len(stopped) == len(active) else narrowed(ladder, stopped), widen)
             ended.append(([active[i] for i in stopped], part))
         if not going:
-            return ended, escaped
+            return Climbed(ended, escaped, ladder)
         steps = following.steps
         if len(going) < len(active):
             ladder, active = narrowed(ladder, going), [active[i] for i in going]
             index = ladder.backend.asarray(going, ladder.backend.index_dtype)
             steps = ladder.backend.xp.take(steps, index, axis=1)
+        ladder = yield from climb(ladder, steps)
+
+
+def _sorted_out(codes: list[int], active: list[int], escaped: dict[int, list[int]]) -> tuple[list[int], list[int]]:
+    """Which of the active lines stop and which go on; those that go to one side are added to `escaped`."""
+    for code, side in ((UPWARDS, 1), (DOWNWARDS, -1)):
+        escaped[side] += [active[i] for i, c in enumerate(codes) if c == code]
+    stopped = [i for i, code in enumerate(codes) if code == DONE]
+    return stopped, [i for i, code in enumerate(codes) if code not in (DONE, UPWARDS, DOWNWARDS)]
 
 
 def _merged(lines: Lines, parts: Sequence[tuple[list[int], Finished]]) -> Finished:

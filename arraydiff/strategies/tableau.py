@@ -14,18 +14,21 @@ from itertools import pairwise
 
 from arraydiff._typing import Array, Namespace
 from arraydiff.backends import Backend
-from arraydiff.noise import ROUNDING_HIGH, ROUNDING_LOW, Noise
+from arraydiff.noise import ABOVE_ROUNDING, ROUNDING_HIGH, ROUNDING_LOW, Noise
 
 TRUNCATION = 2.0  # bars are TRUNCATION * decay-weighted difference + NOISE * sigma * nu
 NOISE = 1.5  # with sigma measured from the same values, whose selection biases it high
 NOISE_KNOWN = 2.2  # with sigma given: 1.5 sigma nu alone covers 87 %
 INFLATION = 1.2  # of a measured sigma: few degrees of freedom
+INFLATION_NOISY = 1.8  # once more where it is above rounding, which has a floor that noise has not
 POOL = 4.0  # noise samples up to this many times the least one are averaged
 DOUBT = 3.0  # a lone rung is trusted to this many times its difference to the next
+TORN = 2.0  # times the smaller of two quotients: they need not even have the same sign
 OFF = 0.3  # a window whose top rung is off by more takes the error of its sub-window
 MEDIAN_SHARE = 0.7
 EVIDENCE = 3.0  # noise does not fall with the size of a window; truncation does, by more than this
 MODEST_RANGE = 0.05  # the same for three samples that agree
+ODD_OVER_EVEN = 8.0  # noise shows in both parts of f alike; steps far beyond its length need not
 SMALL_RANGE = 3e-3  # a noise sample that is not small against the range of f is curvature, not noise
 
 
@@ -211,14 +214,22 @@ def _read_off(
     number = xp.sum(xp.astype(pooled, low.dtype), axis=0)
     total = xp.sum(xp.where(pooled, every * every, xp.zeros_like(every)), axis=0)
     sigma = INFLATION * xp.maximum(low, xp.sqrt(total / xp.maximum(number, xp.ones_like(number))))
-    evident = least <= high
+    sigma = xp.where(sigma > high, INFLATION_NOISY * sigma, sigma)
+    evident = (least <= high) & ~_torn(xp, rungs, noise)
     if noise.ceiling is None:
         evident = evident | _evidence(xp, rungs, levels)
     else:
         ceiling = xp.maximum(noise.ceiling + xp.zeros_like(high), high)
-        sigma = xp.minimum(sigma, ceiling)
-        evident = evident | (_evidence(xp, rungs, levels) & ~xp.isfinite(ceiling))
+        sigma = xp.minimum(sigma, ceiling)  # where the probe could not tell, only steps that resolve f will
     return sigma, xp.where(evident, sigma, high / 2), evident
+
+
+def _torn(xp: Namespace, rungs: Rungs, noise: Noise) -> Array:
+    """Whether the two lowest quotients have nothing in common, by far more than rounding of f: no sample is one of rounding."""
+    low, high = rungs.quotient[0, ...], rungs.quotient[1, ...]
+    apart = xp.abs(high - low)
+    seen = apart * rungs.step[0, :] > ABOVE_ROUNDING * ROUNDING_HIGH * noise.eps * rungs.largest
+    return seen & (apart > TORN * xp.minimum(xp.abs(low), xp.abs(high)))
 
 
 def _shared(xp: Namespace, rungs: Rungs, sigma: Array, found: Array) -> Array:
@@ -259,7 +270,8 @@ def _bow_stays(xp: Namespace, rungs: Rungs) -> Array:
         level = xp.logical_and(xp.maximum(lowest, second) * EVIDENCE >= third, lowest * 10 * EVIDENCE >= third)
         highest = xp.maximum(xp.maximum(lowest, second), third)
         found = xp.logical_or(found, xp.logical_and(level, highest < MODEST_RANGE * rungs.span))
-    return found
+    odd = xp.abs(rungs.quotient[1, ...] - rungs.quotient[0, ...]) * rungs.step[0, :]
+    return found & (odd <= ODD_OVER_EVEN * xp.maximum(xp.maximum(lowest, second), third))
 
 
 def _lone_rung(xp: Namespace, rungs: Rungs, first: Windows, sigma: Array, factor: float) -> tuple[Array, Array, Array]:
