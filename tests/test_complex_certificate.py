@@ -1,0 +1,76 @@
+"""The complex step is taken where f carries imaginary parts, and only there: many functions that lose them, many that do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy", reason="some of the functions are SciPy's: pip install scipy")
+
+from benchmarks.unsafe_complex import TOLERANCE, Verdict, judged, ours
+from benchmarks.unsafe_functions import SAFE, SAFE_VECTORS, UNSAFE, UNSAFE_VECTORS, Subject, points
+
+POINTS = points(4, seed=5)
+MOST_REFUSED = 0.05  # of derivatives of analytic functions
+LOSING = [(subject, subject in UNSAFE_VECTORS) for subject in (*UNSAFE, *UNSAFE_VECTORS)]
+CARRYING = [(subject, subject in SAFE_VECTORS) for subject in (*SAFE, *SAFE_VECTORS)]
+
+
+def name(value: object) -> str:
+    return value.name if isinstance(value, Subject) else ""
+
+
+def verdicts(subject: Subject, vector: bool) -> list[Verdict]:
+    return [judged(ours, subject, x, vector) for x in POINTS]
+
+
+@pytest.mark.parametrize(("subject", "vector"), LOSING, ids=name)
+def test_a_complex_step_that_is_wrong_is_never_accepted(subject, vector):
+    for v in verdicts(subject, vector):
+        assert not (v.accepted and v.wrong), f"{v.name} at {v.x}: off by {v.excess:.1e} of what is allowed"
+        assert not v.silent, f"{v.name} at {v.x}: off by more than ten bars"
+
+
+@pytest.mark.parametrize(("subject", "vector"), CARRYING, ids=name)
+def test_what_is_answered_for_an_analytic_function_is_right(subject, vector):
+    for v in verdicts(subject, vector):
+        wrong = v.silent or (v.accepted and v.wrong)
+        assert not wrong, f"{v.name} at {v.x}: off by {v.excess:.1e} of what is allowed"
+
+
+def test_analytic_functions_are_hardly_ever_refused():
+    refused = [v.name for subject, vector in CARRYING for v in verdicts(subject, vector) if not v.accepted]
+    assert len(refused) <= MOST_REFUSED * len(CARRYING) * len(POINTS), refused
+
+
+def test_there_are_functions_enough_and_most_of_them_mislead_a_plain_complex_step():
+    def plain(subject: Subject, x: np.ndarray) -> np.ndarray:
+        moved = x + 1e-20j * np.eye(x.size)
+        return np.stack([np.imag(subject.fun(row)) / 1e-20 for row in moved], axis=-1)
+
+    misled = 0
+    for subject, _ in LOSING:
+        truth = subject.truth(POINTS[0])
+        try:
+            with np.errstate(all="ignore"):
+                off = np.abs(plain(subject, POINTS[0]) - truth)
+        except (TypeError, ValueError, np.exceptions.ComplexWarning):
+            continue
+        misled += bool(np.max(off) > TOLERANCE * np.max(np.abs(truth)))
+    assert len(LOSING) >= 40
+    assert len(CARRYING) >= 25
+    assert misled >= 40
+
+
+@pytest.mark.parametrize("subject", [subject for subject, _ in (*LOSING, *CARRYING)], ids=name)
+def test_the_twin_is_its_function_for_real_arguments(subject):
+    """The twin is the truth of the other tests: value and slope are held against the function itself."""
+    for x in POINTS[:2]:
+        value = np.asarray(subject.fun(x.copy()), dtype=float)
+        np.testing.assert_allclose(np.real(subject.twin(x + 0j, x)), value, rtol=1e-5, atol=1e-9)
+        step = 1e-3 if {"float32", "complex64"} & set(subject.name.split()) else 1e-5
+        moves = step * np.eye(x.size)
+        slopes = np.stack([(subject.fun(x + d) - subject.fun(x - d)) / (2 * step) for d in moves], axis=-1)
+        truth = subject.truth(x)
+        room = 20 * step * np.max(np.abs(truth), axis=-1, keepdims=True) + 1e-4 * step * np.max(np.abs(value))
+        assert np.all(np.abs(slopes - truth) <= room), (slopes, truth)
