@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from arraydiff.arguments import (
 from arraydiff.backends import Backend, backend_of
 from arraydiff.config import DifferentiationConfig
 from arraydiff.problem import Call, Problem
+
+LEFT_OF_ZERO = 2.0**-46
+"""Of the largest entry: np.linspace(-1.2, 1.5, 10) has 2e-16 where 0 is meant, and no function has that for its length."""
 
 ULPS_OUTSIDE = 4
 """A parameter outside its bounds by no more is a rounding error of an optimiser: it is clipped."""
@@ -131,10 +135,7 @@ def _posed(
     dtype, narrow, eps = _precision(backend, moving)
     x = ravel(backend, moving, arrays, dtype)
     if config.scale is None:
-        size = xp.abs(x)
-        info = xp.finfo(dtype)
-        tiny = size < float(info.smallest_normal) / float(info.eps)
-        scale = xp.where(tiny, xp.ones_like(size), size)
+        scale = _own_scale(backend, moving, x)
     else:
         scale = xp.abs(spread(backend, layout, config.scale, "scale", dtype, 1.0))
     step = None
@@ -150,6 +151,25 @@ def _posed(
     if layout.has_complex:
         refused = "x is complex already"
     return Problem(call, x, eps, scale, lower, upper, step, narrow, refused), index
+
+
+def _own_scale(backend: Backend, leaves: Sequence[Leaf], x: Array) -> Array:
+    """|x|, and 1 where x is 0, denormal, or what rounding leaves of a 0 beside the other entries of its array."""
+    xp, size, info = backend.xp, backend.xp.abs(x), backend.xp.finfo(x.dtype)
+    tiny = xp.full_like(size, float(info.smallest_normal) / float(info.eps))
+    start, floors = 0, []
+    for leaf in leaves:
+        stop = start + math.prod(leaf.shape) * (2 if leaf.is_complex else 1)
+        part = size[start:stop]
+        if stop - start > 1:
+            part = xp.where(xp.isfinite(part), part, xp.zeros_like(part))
+            floors.append(xp.zeros_like(part) + LEFT_OF_ZERO * xp.max(part))
+        else:
+            floors.append(xp.zeros_like(part))
+        start = stop
+    if floors:
+        tiny = xp.maximum(tiny, floors[0] if len(floors) == 1 else xp.concat(floors))
+    return xp.where(size < tiny, xp.ones_like(size), size)
 
 
 def _precision(backend: Backend, leaves: Sequence[Leaf]) -> tuple[Any, Any, float]:

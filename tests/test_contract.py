@@ -125,6 +125,15 @@ def test_chosen_steps_stay_within_their_limits(method):
     assert np.all(offsets <= 2 * 2.01e-3)  # the ray of a stencil reaches twice the step
 
 
+@pytest.mark.parametrize("method", ["adaptive", "richardson", "central"])
+def test_what_rounding_leaves_of_a_zero_counts_as_zero(method):
+    x = np.linspace(-1.2, 1.5, 10)
+    assert 0 < abs(x[4]) < 1e-15
+    result = ad.grad(lambda x: np.sum(np.exp(x) * x), method=method).result(x)
+    np.testing.assert_allclose(result.gradient, np.exp(x) * (1 + x), rtol=1e-7, atol=1e-7)
+    assert np.max(result.error_estimate) < 1e-5
+
+
 def test_x_that_is_zero_or_denormal_counts_as_of_size_one():
     for tiny in (0.0, 1e-310):
         result = ad.grad(lambda x: float(np.exp(x[0])), method="central").result(np.array([tiny]))
