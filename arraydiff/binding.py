@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from arraydiff._typing import Array, PyTree
+from arraydiff._typing import Array, Namespace, PyTree
 from arraydiff.arguments import (
     Argnums,
     Layout,
@@ -23,7 +23,10 @@ from arraydiff.config import DifferentiationConfig
 from arraydiff.problem import Call, Problem
 
 LEFT_OF_ZERO = 2.0**-46
-"""Of the largest entry: np.linspace(-1.2, 1.5, 10) has 2e-16 where 0 is meant, and no function has that for its length."""
+"""Of the largest entry: np.linspace(-1.2, 1.5, 10) has 2e-16 where 0 is meant."""
+
+LAST_PLACES = 2.0**-56
+"""Of the largest entry, as a power of two: a size of its own, such as 1e-12 beside 1e12, is no whole multiple of that."""
 
 ULPS_OUTSIDE = 4
 """A parameter outside its bounds by no more is a rounding error of an optimiser: it is clipped."""
@@ -156,20 +159,24 @@ def _posed(
 def _own_scale(backend: Backend, leaves: Sequence[Leaf], x: Array) -> Array:
     """|x|, and 1 where x is 0, denormal, or what rounding leaves of a 0 beside the other entries of its array."""
     xp, size, info = backend.xp, backend.xp.abs(x), backend.xp.finfo(x.dtype)
-    tiny = xp.full_like(size, float(info.smallest_normal) / float(info.eps))
-    start, floors = 0, []
+    none, start = size < float(info.smallest_normal) / float(info.eps), 0
+    parts = []
     for leaf in leaves:
         stop = start + math.prod(leaf.shape) * (2 if leaf.is_complex else 1)
-        part = size[start:stop]
-        if stop - start > 1:
-            part = xp.where(xp.isfinite(part), part, xp.zeros_like(part))
-            floors.append(xp.zeros_like(part) + LEFT_OF_ZERO * xp.max(part))
-        else:
-            floors.append(xp.zeros_like(part))
+        parts.append(none[start:stop] | _left_of_zero(xp, size[start:stop]) if stop - start > 1 else none[start:stop])
         start = stop
-    if floors:
-        tiny = xp.maximum(tiny, floors[0] if len(floors) == 1 else xp.concat(floors))
-    return xp.where(size < tiny, xp.ones_like(size), size)
+    if parts:
+        none = parts[0] if len(parts) == 1 else xp.concat(parts)
+    return xp.where(none, xp.ones_like(size), size)
+
+
+def _left_of_zero(xp: Namespace, size: Array) -> Array:
+    """Entries far below the largest that are whole multiples of its last places: differences that should have been 0."""
+    finite = xp.where(xp.isfinite(size), size, xp.zeros_like(size))
+    largest = xp.max(finite)
+    unit = LAST_PLACES * 2.0 ** xp.floor(xp.log2(xp.where(largest > 0, largest, xp.ones_like(largest))))
+    places = finite / unit
+    return (finite < LEFT_OF_ZERO * largest) & (places == xp.floor(places))
 
 
 def _precision(backend: Backend, leaves: Sequence[Leaf]) -> tuple[Any, Any, float]:

@@ -44,7 +44,7 @@ NODES = (-3.27, -1.83, -0.74, 1.16, 2.31, 2.92)
 """Whole numbers displaced by up to 0.4, fixed so that the same x gives the same bits."""
 
 FALLS = 8.0
-"""A residual that falls by more from one spacing to the next is change of f, not noise."""
+"""A residual that falls, or rises, by more from one spacing to the next is change of f, not noise."""
 
 LARGEST = 0.03
 """Of |f|: a residual above it is change of f, whatever else it looks like."""
@@ -90,7 +90,7 @@ def given(config: DifferentiationConfig) -> bool:
 
 def sighted(problem: Problem, config: DifferentiationConfig) -> Asking[tuple[Array, Noise]]:
     """f(x) and its noise, the probe's first points in the same round."""
-    if not (isinstance(config.noise, str) and problem.directions >= PROBED_FROM) or problem.call.measured:
+    if not (_may_probe(config) and problem.directions >= PROBED_FROM) or problem.call.measured:
         values = yield x_itself(problem)
         return values.at[:, 0], noise_at(problem, config, values)
     line = ray(replace(problem, step=None))
@@ -112,7 +112,12 @@ def noise_at(problem: Problem, config: DifferentiationConfig, first: Values) -> 
         return Noise(eps, xp.maximum(_as_given(problem, config.noise, value), least), measured=False, loud=True)
     exact = not isinstance(config.noise, str)
     ceiling = CEILING * eps * xp.abs(value) if exact else None
-    return Noise(eps, None, measured=True, asks=not exact, ceiling=ceiling)
+    return Noise(eps, None, measured=True, asks=_may_probe(config), ceiling=ceiling)
+
+
+def _may_probe(config: DifferentiationConfig) -> bool:
+    """Whether noise is to be measured, and points may go where the probe's go."""
+    return isinstance(config.noise, str) and config.min_step is None and config.max_step is None
 
 
 def _as_given(problem: Problem, level: PyTree, value: Array) -> Array:
@@ -191,7 +196,7 @@ def probed(
         moved = (xp.max(first.at, axis=1) - xp.min(first.at, axis=1)) / (spacing * (NODES[-1] - NODES[0]))
         first, own = None, float(len(NODES) - degree)
         rounding = found <= ABOVE_ROUNDING * eps * (size + moved)
-        stays = (found >= before / FALLS) & (found <= LARGEST * size)
+        stays = (found >= before / FALLS) & (found <= FALLS * before) & (found <= LARGEST * size)
         held = xp.minimum(before, 3 * found)
         together = (own * found**2 + before_freedom * held**2) / (own + before_freedom)
         new = ~told & (rounding | stays)

@@ -95,25 +95,31 @@ def _second_scout(ladder: Ladder, config: DifferentiationConfig) -> Plan:
     quiet = ~_loud(ladder)
     factor = xp.where(quiet, 2.0**3 * xp.ones_like(share), factor)
     nowhere = xp.zeros_like(share, dtype=xp.bool)
-    steps = _distinct(ladder, _within(ladder, config, step * factor, [1.0]))
+    steps = _distinct(ladder, _within(ladder, config, step * factor, [1.0]), config)
     return Plan(xp.astype(nowhere, xp.int8) * DONE, steps, nowhere)
 
 
 def _within(ladder: Ladder, config: DifferentiationConfig, top: Array, ratios: list[float]) -> Array:
     """Powers of two at `ratios` below `top`, inside caps, limits and the resolution of x."""
-    xp, lines = ladder.backend.xp, ladder.lines
+    xp = ladder.backend.xp
     cap = ladder.cap if config.max_step is None else xp.minimum(ladder.cap, xp.full_like(ladder.cap, config.max_step))
     bounded = xp.isfinite(cap)
     limit = xp.floor(xp.log2(xp.where(bounded, cap, xp.ones_like(cap))))
     exponent = xp.round(xp.log2(top))
     exponent = xp.where(bounded, xp.minimum(exponent, limit), exponent)
     steps = xp.stack([2.0 ** (exponent + float(round(_log2(ratio)))) for ratio in ratios])
-    least = 4 * ladder.lines.problem.eps * lines.reach
-    if config.min_step is not None:
-        least = xp.maximum(least, xp.full_like(least, config.min_step))
+    least = _least(ladder, config)
     floors = xp.stack([least * (ratio / ratios[-1]) for ratio in ratios])  # distinct, also where all are too small
     steps = xp.maximum(steps, floors)
     return steps if config.max_step is None else xp.minimum(steps, xp.full_like(steps, config.max_step))
+
+
+def _least(ladder: Ladder, config: DifferentiationConfig) -> Array:
+    """(k,) what x resolves, and the user allows."""
+    least = 4 * ladder.lines.problem.eps * ladder.lines.reach
+    if config.min_step is None:
+        return least
+    return ladder.backend.xp.maximum(least, ladder.backend.xp.full_like(least, config.min_step))
 
 
 def _log2(ratio: float) -> int:
@@ -164,17 +170,18 @@ def plan(ladder: Ladder, estimate: Estimate, config: DifferentiationConfig) -> P
     failed = shape.failed
     steps = xp.where(failed[None, :], _retreat(ladder, config), steps)
     codes = xp.where(failed, _escape(ladder), codes)
-    return Plan(codes, _distinct(ladder, steps), shrink)
+    return Plan(codes, _distinct(ladder, steps, config), shrink)
 
 
-def _distinct(ladder: Ladder, steps: Array) -> Array:
+def _distinct(ladder: Ladder, steps: Array, config: DifferentiationConfig) -> Array:
     """The steps, halved until no rung stands there: two rungs at one step agree to the last bit, and tell nothing."""
-    xp, taken = ladder.backend.xp, ladder.rungs.step
+    xp, taken, least = ladder.backend.xp, ladder.rungs.step, _least(ladder, config)
     rows = []
     for i in range(int(steps.shape[0])):
         row = steps[i, ...]
         for _ in range(int(taken.shape[0])):
-            row = xp.where(xp.any(taken == row[None, :], axis=0), row / 2, row)
+            lower = xp.where(row / 2 >= least, row / 2, (row + least) / 2)
+            row = xp.where(xp.any(taken == row[None, :], axis=0), lower, row)
         rows.append(row)
         taken = xp.concat([taken, row[None, :]])
     return xp.stack(rows)

@@ -10,7 +10,7 @@ from arraydiff.noise import Noise, probed
 from arraydiff.seam import Asking
 from arraydiff.strategies.ladder import Ladder
 from arraydiff.strategies.planning import Plan
-from arraydiff.strategies.tableau import lowest_sample
+from arraydiff.strategies.tableau import Estimate, lowest_sample
 
 ENOUGH = 4  # lines from which their samples say more than the probe
 OUTLIER = 4.5  # times the median: what bends within its scouts is no sample of noise
@@ -35,7 +35,9 @@ def refined(ladder: Ladder) -> Ladder:
     return replace(ladder, noise=replace(noise, known=known * wider, probed=False))
 
 
-def asked(ladder: Ladder, following: Plan, config: DifferentiationConfig, value: Array) -> Asking[Noise]:
+def asked(
+    ladder: Ladder, estimate: Estimate, following: Plan, config: DifferentiationConfig, value: Array
+) -> Asking[Noise]:
     """The noise of f, (m,) levels, by a probe where none was sent out and the values of most outputs look noisy.
 
     Scouts that saw different functions look noisy too: they are given a second chance farther down. Where max_evaluations
@@ -46,19 +48,20 @@ def asked(ladder: Ladder, following: Plan, config: DifferentiationConfig, value:
         return noise
     cheap = config.max_evaluations is not None and config.max_evaluations < AFFORDABLE * problem.directions
     xp, sample = ladder.backend.xp, _suspicious(ladder, STRONG if cheap else STAYS)
-    early, unresolved = ladder.stage == 1, following.unresolved
-    if early:
-        sample = xp.where(unresolved[None, :], xp.zeros_like(sample), sample)
+    if ladder.stage == 1:
+        sample = xp.where(following.unresolved[None, :], xp.zeros_like(sample), sample)
+    loud = estimate.sigma > SUSPICIOUS * noise.eps * ladder.rungs.largest
+    sample = xp.where(estimate.noise_found & loud, estimate.sigma, sample)
     if sample.shape[0] != value.shape[0]:  # elementwise: an output a line
         sample = xp.matrix_transpose(sample)
     if sample.shape[0] != value.shape[0]:
         return replace(noise, asks=False)
     suspected = xp.min(xp.where(sample > 0, sample, xp.full_like(sample, float("inf"))), axis=1)
     suspected = xp.where(xp.isfinite(suspected), suspected, xp.zeros_like(suspected))
-    counted = [xp.sum(xp.astype(mask, xp.int32)) for mask in (suspected > 0, xp.isfinite(value), unresolved)]
-    noisy, finite, doubtful = ladder.backend.read(xp.stack(counted))
+    counted = [xp.sum(xp.astype(mask, xp.int32)) for mask in (suspected > 0, xp.isfinite(value))]
+    noisy, finite = ladder.backend.read(xp.stack(counted))
     if 2 * noisy <= finite:
-        return replace(noise, asks=early and doubtful > 0)
+        return noise
     if cheap:
         known = xp.where(suspected > 0, suspected, xp.full_like(suspected, float("nan")))
         return replace(noise, asks=False, known=known)

@@ -131,7 +131,7 @@ def _climbed(ladder: Ladder, config: DifferentiationConfig, value: Array) -> Ask
         ladder = noted(ladder, estimate)
         following = plan(ladder, estimate, config)
         if ladder.noise.asks and not ladder.spent:
-            noise = yield from asked(ladder, following, config, value)
+            noise = yield from asked(ladder, estimate, following, config, value)
             if noise.loud:  # the scouts stood where noise hides f: anew
                 again = yield from _climbed(begin(ladder.lines, ladder.side, value, noise), config, value)
                 return again.after(ended, escaped, active)

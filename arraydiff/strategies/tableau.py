@@ -157,11 +157,10 @@ def _truncation(
     ratio = change / xp.where(positive, before, xp.ones_like(before))
     ratio = ratio * _power(top / second, rungs.power)[:, None, :]
     decay = xp.where(positive, xp.minimum(ratio, xp.ones_like(ratio)), xp.ones_like(ratio))
-    if size > 2:
-        off = xp.abs(rungs.quotient[size - 1 :, ...] - value) > OFF * xp.abs(value)
-        inherited = below.change[:-1, ...] * below.decay[:-1, ...]
-        change = xp.where(off, xp.maximum(change * decay, inherited), change)
-        decay = xp.where(off, xp.ones_like(decay), decay)
+    off = xp.abs(rungs.quotient[size - 1 :, ...] - value) > OFF * xp.abs(value)
+    inherited = xp.abs(value) if size == 2 else below.change[:-1, ...] * below.decay[:-1, ...]
+    change = xp.where(off, xp.maximum(change * decay, inherited), change)
+    decay = xp.where(off, xp.ones_like(decay), decay)
     return change, decay
 
 
@@ -265,7 +264,8 @@ def _bow_stays(xp: Namespace, rungs: Rungs) -> Array:
         return found
     bow = xp.abs(rungs.mean - rungs.base)
     lowest, second, third = bow[0, ...], bow[1, ...], bow[2, ...]
-    found = xp.logical_and(second < SMALL_RANGE * rungs.span, lowest * EVIDENCE >= second)
+    small = SMALL_RANGE * rungs.span
+    found = (second < small) & (lowest < EVIDENCE * small) & (lowest * EVIDENCE >= second)
     if count > 3:
         level = xp.logical_and(xp.maximum(lowest, second) * EVIDENCE >= third, lowest * 10 * EVIDENCE >= third)
         highest = xp.maximum(xp.maximum(lowest, second), third)
