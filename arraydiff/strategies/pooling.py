@@ -16,7 +16,7 @@ ENOUGH = 4  # lines from which their samples say more than the probe
 OUTLIER = 4.5  # times the median: what bends within its scouts is no sample of noise
 SUSPICIOUS = 64.0  # eps |f|: two rungs that miss f(x) by more saw noise, or more change of f than they resolve
 STAYS = 2.0**-12  # of the bow of f: truncation of the scouts is less where they resolve f, on 60 functions
-STRONG = 0.1  # the same where a mistake cannot be mended
+STRONG = 0.3  # the same where a mistake cannot be mended
 AFFORDABLE = 24  # points a direction: a smaller budget is better spent on rungs
 MOST = 3.0  # times the level that the probe found
 FEW = 1.0  # relative, over sqrt n: a level from few samples is as often too low as too high, and too low costs more
@@ -47,11 +47,14 @@ def asked(
     if ladder.rungs.mean is None or int(ladder.rungs.step.shape[0]) < 2:
         return noise
     cheap = config.max_evaluations is not None and config.max_evaluations < AFFORDABLE * problem.directions
+    if cheap and ladder.stage > 1:
+        return replace(noise, asks=False)
     xp, sample = ladder.backend.xp, _suspicious(ladder, STRONG if cheap else STAYS)
     if ladder.stage == 1:
         sample = xp.where(following.unresolved[None, :], xp.zeros_like(sample), sample)
-    loud = estimate.sigma > SUSPICIOUS * noise.eps * ladder.rungs.largest
-    sample = xp.where(estimate.noise_found & loud, estimate.sigma, sample)
+    if not cheap:
+        loud = estimate.sigma > SUSPICIOUS * noise.eps * ladder.rungs.largest
+        sample = xp.where(estimate.noise_found & loud, estimate.sigma, sample)
     if sample.shape[0] != value.shape[0]:  # elementwise: an output a line
         sample = xp.matrix_transpose(sample)
     if sample.shape[0] != value.shape[0]:
@@ -64,7 +67,7 @@ def asked(
         return noise
     if cheap:
         known = xp.where(suspected > 0, suspected, xp.full_like(suspected, float("nan")))
-        return replace(noise, asks=False, known=known)
+        return replace(noise, asks=False, known=known, loud=True)
     probe = yield from probed(problem, value, noise.eps, suspected=suspected)
     return probe.told(problem, noise)
 
