@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
@@ -21,6 +21,9 @@ from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
 from arraydiff.explain import Story
 from arraydiff.record import Record, active_records, unrecorded
 from arraydiff.result import DerivativeResult, Status
+
+if TYPE_CHECKING:
+    from arraydiff.plan import Plan
 
 PACKAGE = str(Path(__file__).parent)
 
@@ -73,17 +76,24 @@ class Transform:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The derivative as bare arrays, in JAX's structure."""
-        bound, derivative = self._run(args, kwargs)
-        with bound.problem.backend.on_device(), bound.problem.backend.quietly():
-            if self.options.full_output:
-                return self._result(bound, derivative)
-            return self._bare(bound, derivative, self._delivered(bound, derivative))
+        return self._given(*self._run(args, kwargs), self.options.full_output)
 
     def result(self, *args: Any, **kwargs: Any) -> Any:
         """The derivative with error bars, flags, costs and reasons."""
-        bound, derivative = self._run(args, kwargs)
+        return self._given(*self._run(args, kwargs), full_output=True)
+
+    def _given(self, bound: Bound, derivative: Derivative, full_output: bool) -> Any:
+        """The answer in the form that was asked for."""
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
-            return self._result(bound, derivative)
+            if full_output:
+                return self._result(bound, derivative)
+            return self._bare(bound, derivative, self._delivered(bound, derivative))
+
+    def plan(self, *args: Any, **kwargs: Any) -> Plan:
+        """Learn noise, lengths and steps at this x, for cheap derivatives at others: see :class:`arraydiff.plan.Plan`."""
+        from arraydiff.plan import planned  # which knows this class
+
+        return planned(self, args, kwargs)
 
     def forget(self) -> None:
         """Forget what was learnt of `fun`: that it does not take complex numbers, and why."""

@@ -12,7 +12,7 @@ from arraydiff.config import DifferentiationConfig
 from arraydiff.noise import sighted
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Prepared
-from arraydiff.strategies import complex_step, richardson
+from arraydiff.strategies import cheapest, complex_step, richardson
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Adaptive:
         value, noise = yield from sighted(problem, config)
         if problem.step is not None:
             return richardson.prepared(config, value, noise, "a step was given, and real steps are taken by it")
+        if cheapest.applies(problem, config):
+            return (yield from cheapest.prepare(problem, config, value, noise))
         certificate = yield from complex_step.certify(problem, config, value, noise)
         if certificate.holds:
             return complex_step.prepared(value, noise, certificate)
