@@ -63,6 +63,15 @@ UNDECIDED_SHARE = 0.1
 
 
 @dataclass(frozen=True)
+class Sight:
+    """Values of f on the probe's line."""
+
+    spacing: float
+    values: Array  # (m, 7): at x, and at the nodes times the spacing
+    residual: Array  # (m,) what no low polynomial explains of them
+
+
+@dataclass(frozen=True)
 class Noise:
     """What is known of the noise of f at x."""
 
@@ -73,6 +82,7 @@ class Noise:
     drowned: bool = False  # so far above that imaginary parts, which do not show it, are not to be trusted
     probed: bool = False  # known from a handful of values: the lines refine it
     asks: bool = False  # no probe yet: scouts that look noisy send one out
+    sight: Sight | None = None  # the values that the probe saw last
     ceiling: Array | None = None  # (m,) what the probe leaves room for, inf where it told nothing
 
     def beside(self, lines: Lines) -> Noise:
@@ -150,6 +160,7 @@ class Probe:
     level: Array  # (m,) standard deviation, absolute; NaN where f changes too fast to tell
     freedom: Array  # (m,) degrees of freedom behind it
     noisy: Array  # (m,) bool: above rounding
+    sight: Sight | None
     heard: int  # how many are
     finite: int  # how many outputs are finite at x
     drowned: int  # how many are so noisy that imaginary parts, which do not show it, are not to be trusted
@@ -160,7 +171,7 @@ class Probe:
         told = xp.isfinite(self.level) & ~self.noisy
         ceiling = xp.where(told, CEILING * self.level, xp.full_like(self.level, float("inf")))
         if not self.heard:
-            return replace(before, ceiling=ceiling, asks=False)
+            return replace(before, ceiling=ceiling, asks=False, sight=self.sight)
         known = xp.where(self.noisy, self.level, nowhere)
         loud, drowned = 2 * self.heard > self.finite, 2 * self.drowned > self.finite
         return replace(before, known=known, loud=loud, drowned=drowned, probed=True, asks=False, ceiling=ceiling)
@@ -184,7 +195,7 @@ def probed(
     before = level if suspected is None else suspected
     freedom, before_freedom = xp.zeros_like(value), xp.ones_like(value)
     told, noisy = ~xp.isfinite(value), xp.zeros_like(value, dtype=xp.bool)
-    drowned, counts = noisy, [0, 0, 0, 0]
+    drowned, counts, sight = noisy, [0, 0, 0, 0], None
     late = slice(1, 3) if suspected is not None else slice(None)
     for spacing, degree in list(zip(SPACING, DEGREE, strict=True))[late]:
         if spacing < RESOLVED * eps:
@@ -194,6 +205,7 @@ def probed(
             first = replace(first, at=xp.concat([value[:, None], first.at], axis=1))
         found, size = _residual(problem, first.at, degree), xp.max(xp.abs(first.at), axis=1)
         moved = (xp.max(first.at, axis=1) - xp.min(first.at, axis=1)) / (spacing * (NODES[-1] - NODES[0]))
+        sight = Sight(spacing, first.at, found)
         first, own = None, float(len(NODES) - degree)
         rounding = found <= ABOVE_ROUNDING * eps * (size + moved)
         stays = (found >= before / FALLS) & (found <= FALLS * before) & (found <= LARGEST * size)
@@ -211,7 +223,7 @@ def probed(
         counts = problem.backend.read(_counts(problem, [~told, noisy, xp.isfinite(value), drowned]))
         if counts[0] <= UNDECIDED_SHARE * counts[2]:
             break
-    return Probe(level, freedom, noisy, counts[1], counts[2], counts[3])
+    return Probe(level, freedom, noisy, sight, counts[1], counts[2], counts[3])
 
 
 def _offsets(problem: Problem, spacing: float) -> Array:

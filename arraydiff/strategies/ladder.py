@@ -22,6 +22,7 @@ from arraydiff.strategies.tableau import OFF, TORN, Estimate, Rungs, extrapolate
 KINK_RATIO = (
     0.7  # (E - f) / h at step 0 is the same from all rungs at a kink, and falls with their steps where f is smooth
 )
+RULES = 0.1  # of the bow of f at the lowest rung that tells: a kink makes most of it
 CREDIT = 1e-3  # of half the jump at a kink: what else a bar may hold there, so that value ± bar are the two slopes
 SPOILED = 1e3  # an inner derivative whose bar is more times that at x has met something there: a kink, an edge
 SPOILED_SHARE = 1e-9  # of the largest value: bars below it spoil nothing
@@ -262,7 +263,8 @@ def kink(ladder: Ladder) -> tuple[Array, Array]:
         mean, next_mean = rungs.quotient[i, ...], rungs.quotient[i + 1, ...]
         level_mean = xp.abs(next_mean - mean) <= OFF * (xp.abs(mean) + here)  # steps beyond the length of f look anyhow
         first = ~decided & (xp.abs(bow[i, ...]) > level)
-        kinked = kinked | (first & steady & level_mean & (here * step[i, ...] > level))
+        rules = (here * step[i, ...] > level) & (here * step[i, ...] > RULES * xp.abs(bow[i, ...]))
+        kinked = kinked | (first & steady & level_mean & rules)
         half = xp.where(first, here, half)
         decided = decided | first
     return half, kinked

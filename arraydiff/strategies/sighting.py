@@ -1,0 +1,53 @@
+"""The slope along the probe's line, from the values that showed the noise: a witness that costs nothing.
+
+Fornberg, Math. Comp. 51 (1988) 699: weights of the derivatives at 0 of the polynomial through irregular nodes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+
+from arraydiff._typing import Array
+from arraydiff.directions import Tangents
+from arraydiff.noise import NODES, Sight
+from arraydiff.problem import Problem
+from arraydiff.strategies.ladder import Finished
+from arraydiff.strategies.tableau import NOISE_KNOWN
+
+INNER = (1, 2, 3, 4)
+"""Of the nodes: those of the lower polynomial that the higher one is held against."""
+
+
+def sighted_slope(problem: Problem, line: Tangents, sight: Sight) -> Finished:
+    """Slope, bar, noise and curvature of each output at x along the probe's line."""
+    xp = problem.xp
+    moved = sight.values[:, 1:] - sight.values[:, :1]
+    slope = _applied(problem, moved, _weights(NODES, 1)) / sight.spacing
+    inner = tuple(NODES[i] for i in INNER)
+    lower = _applied(problem, moved[:, INNER[0] : INNER[-1] + 1], _weights(inner, 1)) / sight.spacing
+    curvature = xp.abs(_applied(problem, moved, _weights(NODES, 2))) / sight.spacing**2
+    gain = math.hypot(*_weights(NODES, 1), sum(_weights(NODES, 1))) / sight.spacing
+    error = xp.abs(slope - lower) + NOISE_KNOWN * gain * sight.residual
+    status = xp.zeros_like(error, dtype=xp.int16)
+    steps = xp.full_like(line.scale, sight.spacing)
+    column = error[:, None]
+    residual, curved = sight.residual[:, None], curvature[:, None]
+    return Finished(slope[:, None], column, residual, status[:, None], curved, steps)
+
+
+def _applied(problem: Problem, values: Array, weights: Sequence[float]) -> Array:
+    return problem.xp.matmul(values, problem.backend.asarray(list(weights), values.dtype))
+
+
+@cache
+def _weights(nodes: tuple[float, ...], order: int) -> tuple[float, ...]:
+    """Of f(node) - f(0) in the first or second derivative at 0 of the polynomial through 0 and the nodes."""
+    found = []
+    for node in nodes:
+        others = [other for other in nodes if other != node]
+        scale = node * math.prod(node - other for other in others)
+        product = math.prod(-other for other in others)
+        found.append((product if order == 1 else 2 * sum(product / -other for other in others)) / scale)
+    return tuple(found)
