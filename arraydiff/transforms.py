@@ -12,11 +12,15 @@ from arraydiff.arguments import Argnums, Layout
 from arraydiff.binding import Bound
 from arraydiff.callables import Options, Transform
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.engine import Derivative
+from arraydiff.engine import Derivative, differentiate, elementwise
 from arraydiff.result import DerivativeResult, GradientResult, HessianResult, JacobianResult
+from arraydiff.strategies.higher import Higher, check_method
 from arraydiff.symmetry import symmetric
 
 __all__ = ["derivative", "grad", "hessian", "jacfwd", "jacobian", "jacrev", "value_and_grad"]
+
+HIGHEST = 4
+"""Order of the derivatives that are taken in one go."""
 
 DEFAULT = DifferentiationConfig()
 
@@ -100,16 +104,30 @@ class Elementwise(Transform):
     result_type = GradientResult
     elementwise = True
 
+    def __init__(self, fun: Callable[..., Any], options: Options, n: int = 1) -> None:
+        super().__init__(fun, options)
+        self.n = n
+
+    def _differentiate(self, bound: Bound) -> Derivative:
+        if self.n == 1:
+            return super()._differentiate(bound)
+        check, strategy = self._check_output, Higher(self.n)
+        return differentiate(
+            bound.problem, self.options.config, bound.index, elementwise, check=check, strategy=strategy
+        )
+
     def _check_output(self, bound_backend: Any, layout: Layout) -> None:
         super()._check_output(bound_backend, layout)
         if len(layout.leaves) != 1:
             raise TypeError("derivative wants a function of one array that returns one array; see arraydiff.jacobian")
 
     def _assembled(self, bound: Bound, outputs: Layout, flat: Array, kind: str) -> PyTree:
-        backend = bound.problem.backend
-        return assembly.vector(backend, bound.layout, flat[0, :], flat.dtype if kind == "status" else None)
+        backend, entries = bound.problem.backend, bound.problem.xp.reshape(flat, (-1,))
+        return assembly.vector(backend, bound.layout, entries, flat.dtype if kind == "status" else None)
 
     def _condition(self, bound: Bound, derivative: Derivative) -> PyTree:
+        if self.n > 1:
+            return None
         problem, value = bound.problem, derivative.prepared.value
         xp = problem.xp
         size = xp.where(value == 0, xp.full_like(value, float("nan")), xp.abs(value))
@@ -359,7 +377,8 @@ def derivative(
         Takes an array x and returns an array of its shape; all entries are displaced in one call, so the cost does not
         depend on their number.
     n : int, default 1
-        The order of the derivative; orders above 1 are not served yet.
+        The order of the derivative, 1 to 4. Beyond 1 it is taken from real differences, at up to 25 points; the methods are
+        then "adaptive", "richardson" and "central".
     config, full_output, **options
         As in :func:`grad`.
 
@@ -376,7 +395,15 @@ def derivative(
     >>> result = arraydiff.derivative(np.exp).result(x)
     >>> np.allclose(result.derivative, np.exp(x), rtol=1e-13), result.function_points < 30
     (True, True)
+    >>> result = arraydiff.derivative(np.exp, n=3).result(x)
+    >>> np.allclose(result.derivative, np.exp(x), rtol=1e-8), result.function_points <= 25
+    (True, True)
     """
-    if n != 1:
-        raise ValueError(f"n wants 1, got {n!r}: higher derivatives are not served yet; nest derivative(derivative(f))")
-    return _made(Elementwise, fun, 0, config, options, full_output=full_output)
+    if type(n) is not int or not 1 <= n <= HIGHEST:
+        raise ValueError(
+            f"n wants 1, 2, 3 or 4, got {n!r}: for higher orders nest, as in derivative(derivative(f, n=4))"
+        )
+    chosen = config_of(config, options, "derivative")
+    if n > 1:
+        check_method(n, chosen)
+    return Elementwise(fun, Options(Argnums.of(0), chosen, full_output=full_output), n)
