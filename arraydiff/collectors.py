@@ -70,7 +70,7 @@ class DenseCollector:
         if len(self.index) < self.size:
             place = {parameter: i for i, parameter in enumerate(self.index)}
             slots = [place.get(i, len(self.index)) for i in range(self.size)]
-            where = self.problem.backend.asarray(slots, self.problem.backend.index_dtype)
+            where = self.problem.backend.indices(slots)
             joined = [xp.take(array, where, axis=-1) for array in joined]
         columns, error, status, steps = joined
         return Dense(columns, error, status, xp.astype(steps, dtype))

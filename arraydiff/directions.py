@@ -141,8 +141,7 @@ class Columns(Lines):
         """The indices on the device; None where they are all of them."""
         if self.index == tuple(range(self.problem.n)):
             return None
-        xp = self.problem.xp
-        return xp.asarray(list(self.index), dtype=self.problem.backend.index_dtype, device=self.problem.backend.device)
+        return self.problem.backend.indices(self.index)
 
     def _of(self, array: Array) -> Array:
         return array if self.where is None else self.problem.xp.take(array, self.where)
@@ -193,9 +192,7 @@ class Columns(Lines):
     def block(self, moved: Array, start: int, stop: int) -> Array:
         xp, problem, k = self.problem.xp, self.problem, self.count
         device = problem.backend.device
-        index = xp.asarray(
-            [self.index[j % k] for j in range(start, stop)], dtype=self.problem.backend.index_dtype, device=device
-        )
+        index = self.problem.backend.indices([self.index[j % k] for j in range(start, stop)])
         chosen = xp.reshape(moved, (-1,))[start:stop]
         hit = xp.arange(problem.n, dtype=self.problem.backend.index_dtype, device=device)[:, None] == index[None, :]
         return xp.where(hit, chosen[None, :], xp.astype(problem.x, moved.dtype)[:, None])
@@ -238,7 +235,7 @@ class Tangents(Lines):
 
     def take(self, which: Sequence[int]) -> Tangents:
         xp = self.problem.xp
-        chosen = xp.asarray(list(which), dtype=self.problem.backend.index_dtype, device=self.problem.backend.device)
+        chosen = self.problem.backend.indices(which)
         return Tangents(self.problem, xp.take(self.at, chosen, axis=1))
 
     def move(self, offsets: Array, imaginary: bool) -> Array:
@@ -254,7 +251,7 @@ class Tangents(Lines):
     def block(self, moved: Array, start: int, stop: int) -> Array:
         xp, k = self.problem.xp, self.count
         columns = [j % k for j in range(start, stop)]
-        which = xp.asarray(columns, dtype=self.problem.backend.index_dtype, device=self.problem.backend.device)
+        which = self.problem.backend.indices(columns)
         t, v = xp.reshape(moved, (-1,))[None, start:stop], xp.take(self.at, which, axis=1)
         if moved.dtype == self.problem.x.dtype:
             return self.problem.at(self.problem.x[:, None] + t * v)
@@ -304,9 +301,7 @@ class Elementwise(Lines):
             place = {parameter: i for i, parameter in enumerate(self.index)}
             slots = [place.get(i, self.count) for i in range(problem.n)]
             padded = xp.concat([offsets, xp.zeros_like(offsets[:, :1])], axis=1)
-            offsets = xp.take(
-                padded, xp.asarray(slots, dtype=self.problem.backend.index_dtype, device=problem.backend.device), axis=1
-            )
+            offsets = xp.take(padded, self.problem.backend.indices(slots), axis=1)
         return Columns(problem, tuple(range(problem.n))).move(offsets, imaginary)
 
     def column(self, moved: Array, j: int) -> Array:

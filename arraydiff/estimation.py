@@ -13,7 +13,8 @@ from arraydiff.binding import Rules, bind
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import x_itself
 from arraydiff.evaluator import Evaluator
-from arraydiff.noise import Probe, noise_at, probed
+from arraydiff.noise import noise_at
+from arraydiff.probe import Probe, probed
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking
 from arraydiff.transforms import config_of

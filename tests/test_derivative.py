@@ -391,3 +391,14 @@ def test_an_order_that_is_not_served_is_refused_with_a_way_out(n: Any) -> None:
 def test_a_method_for_first_derivatives_is_refused(method: str) -> None:
     with pytest.raises(ValueError, match="leave method out"):
         ad.derivative(np.exp, n=2, method=method)
+
+
+def test_entries_that_need_one_side_are_taken_out_and_put_back(backend):
+    if backend is Backend.JAX:
+        pytest.skip("JAX compiles each operation of three ladders anew: the others will do")
+    x = backend.asarray([0.5, 0.7, 3.0, 1.0, 1.0])  # the first and the third are on a bound
+    exp = backend.namespace.exp
+    result = ad.derivative(exp, method="richardson", bounds=(0.5, 3.0)).result(x)
+    np.testing.assert_allclose(tonumpy(result.derivative), np.exp(tonumpy(x)), rtol=1e-10)
+    one_sided = tonumpy(result.status) & int(ad.Status.ONE_SIDED)
+    assert [bool(flag) for flag in one_sided] == [True, False, True, False, False]

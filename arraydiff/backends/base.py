@@ -51,6 +51,10 @@ class Backend:
             value = value.tolist()  # numbers pass every border; host arrays do not
         return self.xp.asarray(value, dtype=dtype, device=self.device, copy=copy)
 
+    def indices(self, which: Sequence[int]) -> Array:
+        """Places in an array, for `take`."""
+        return self.xp.asarray(list(which), dtype=self.index_dtype, device=self.device)
+
     _is_host = False
 
     def with_entry(self, fresh: Array, index: int, value: Array) -> Array:

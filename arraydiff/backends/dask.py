@@ -26,6 +26,9 @@ class DaskBackend(Backend):
             value = np.array(value)
         return self.xp.asarray(value, dtype=dtype)
 
+    def indices(self, which: Sequence[int]) -> Array:
+        return np.asarray(list(which), dtype=np.int64)  # Dask 2026.8: take(x, dask array of [0]) has the shape of x
+
     def settle(self, array: Array) -> Array:
         return array.persist()
 

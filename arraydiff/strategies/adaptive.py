@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from arraydiff.config import DifferentiationConfig
-from arraydiff.noise import sighted
+from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Prepared
 from arraydiff.strategies import cheapest, complex_step, richardson
@@ -21,12 +21,15 @@ class Adaptive:
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x), the certificate, and with it the method."""
-        value, noise = yield from sighted(problem, config)
+        value, noise = yield from first_sight(problem, config)
         if problem.step is not None:
+            noise = yield from further(problem, value, noise)
             return richardson.prepared(config, value, noise, "a step was given, and real steps are taken by it")
         if cheapest.applies(problem, config):
+            noise = yield from further(problem, value, noise)
             return (yield from cheapest.prepare(problem, config, value, noise))
         certificate = yield from complex_step.certify(problem, config, value, noise)
         if certificate.holds:
-            return complex_step.prepared(value, noise, certificate)
+            return complex_step.prepared(value, certificate)
+        noise = yield from further(problem, value, certificate.noise)
         return richardson.prepared(config, value, noise, certificate.reason, certificate.alone(problem))

@@ -16,7 +16,8 @@ from functools import partial
 from arraydiff._typing import Array, Namespace
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Lines, ray
-from arraydiff.noise import ABOVE_ROUNDING, CEILING, PROBED_FROM, Noise
+from arraydiff.noise import ABOVE_ROUNDING, CEILING, Noise
+from arraydiff.probe import PROBED_FROM
 from arraydiff.problem import Problem
 from arraydiff.result import SMALL_SHARE, Status
 from arraydiff.seam import Asking, Prepared, Pushforward
@@ -152,7 +153,7 @@ def prepare(problem: Problem, config: DifferentiationConfig, value: Array, noise
     brief = replace(config, max_iterations=min(config.max_iterations, WITNESS_STAGES))
     certificate = yield from complex_step.certify(problem, brief, value, noise)
     if certificate.holds:
-        return complex_step.prepared(value, noise, certificate)
+        return complex_step.prepared(value, certificate)
     if tolerance < NO_RAY * noise.eps:
         return richardson.prepared(config, value, noise, certificate.reason, certificate.alone(problem))
     if found is None:
@@ -371,4 +372,4 @@ def _best(lines: Lines, parts: Sequence[tuple[list[int], Pushforward]]) -> Pushf
 
 
 def _index(lines: Lines, which: Sequence[int]) -> Array:
-    return lines.problem.backend.asarray(list(which), lines.problem.backend.index_dtype)
+    return lines.problem.backend.indices(which)

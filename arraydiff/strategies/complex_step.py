@@ -15,7 +15,8 @@ from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Elementwise, Lines, Tangents, ray
 from arraydiff.errors import BudgetSpent
-from arraydiff.noise import Noise, given, sighted
+from arraydiff.noise import Noise, given
+from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Prepared, Pushforward
@@ -49,6 +50,7 @@ class Certificate:
 
     holds: bool
     reason: str
+    noise: Noise  # as far as it had to be known
     witness: Finished | None = None
     ladder: Ladder | None = None  # the witness's, to go on with
     slope: Array | None = None  # (m, 1) along the ray
@@ -65,10 +67,11 @@ class ComplexStep:
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x) and its certificate."""
-        value, noise = yield from sighted(problem, config)
+        value, noise = yield from first_sight(problem, config)
         certificate = yield from certify(problem, config, value, noise)
         if certificate.holds:
-            return prepared(value, noise, certificate)
+            return prepared(value, certificate)
+        noise = yield from further(problem, value, certificate.noise)
         ladder = richardson.prepared(config, value, noise, certificate.reason, certificate.alone(problem))
         note = f"the complex step is not certified: {certificate.reason}; the values are real differences"
         return replace(ladder, pushforward=partial(_unresolved, ladder), notes=(note,))
@@ -82,13 +85,13 @@ def _unresolved(ladder: Prepared, lines: Lines) -> Asking[Pushforward]:
     )
 
 
-def prepared(value: Array, noise: Noise, certificate: Certificate) -> Prepared:
+def prepared(value: Array, certificate: Certificate) -> Prepared:
     """Complex columns for every chunk, under a certificate that holds."""
-    push = partial(columns, value=value, noise=noise, certificate=certificate)
-    return Prepared(DifferentiationMethod.COMPLEX_STEP, value, push, "", noise.known)
+    push = partial(columns, value=value, certificate=certificate)
+    return Prepared(DifferentiationMethod.COMPLEX_STEP, value, push, "", certificate.noise.known)
 
 
-def columns(lines: Lines, value: Array, noise: Noise, certificate: Certificate) -> Asking[Pushforward]:
+def columns(lines: Lines, value: Array, certificate: Certificate) -> Asking[Pushforward]:
     """J·V for one chunk, by one complex point a line."""
     xp = lines.problem.xp
     steps = (_relative_step(lines.problem) * lines.scale if lines.step is None else lines.step)[None, :]
@@ -99,7 +102,7 @@ def columns(lines: Lines, value: Array, noise: Noise, certificate: Certificate) 
         pushed = xp.imag(lines.values(values)[0, ...]) / steps
     finite = xp.isfinite(pushed)
     status = xp.astype(xp.logical_not(finite), xp.int16) * int(Status.FAILED)
-    error = _bar(lines, pushed, value, noise, certificate)
+    error = _bar(lines, pushed, value, certificate)
     if lines.step is not None:  # a step of the user's may be large enough to truncate
         error = error + xp.abs(pushed) * (steps / lines.scale[None, :]) ** 2
     error = xp.where(finite, error, xp.full_like(pushed, float("inf")))
@@ -107,9 +110,9 @@ def columns(lines: Lines, value: Array, noise: Noise, certificate: Certificate) 
     return Pushforward(pushed, error, steps[0, :], status)
 
 
-def _bar(lines: Lines, pushed: Array, value: Array, noise: Noise, certificate: Certificate) -> Array:
+def _bar(lines: Lines, pushed: Array, value: Array, certificate: Certificate) -> Array:
     """2 eps (2 |f'| + |x f''|), more where f rounds more than once, and what the witness could not see."""
-    xp, witness = lines.problem.xp, certificate.witness
+    xp, witness, noise = lines.problem.xp, certificate.witness, certificate.noise
     assert witness is not None
     assert certificate.astray is not None
     base, scale = lines.at_x(value), lines.scale[None, :]
@@ -125,23 +128,32 @@ def _bar(lines: Lines, pushed: Array, value: Array, noise: Noise, certificate: C
 
 
 def certify(problem: Problem, config: DifferentiationConfig, value: Array, noise: Noise) -> Asking[Certificate]:
-    """Whether imaginary parts carry the derivative of every output at this x."""
-    refused = _refused_beforehand(problem, config, noise) if value.shape[0] else "f has no outputs"
-    if refused:
-        return Certificate(False, refused)
+    """Whether imaginary parts carry the derivative of every output at this x.
+
+    The probe's first values vouch for them where they can; where they cannot, the probe goes on, and the ray's ladder comes last.
+    """
+    refused = _refused_beforehand(problem, config) if value.shape[0] else "f has no outputs"
+    if refused or noise.drowned:
+        return Certificate(False, refused or DROWNED, noise)
+    if noise.pending is not None and not noise.pending.calm:
+        noise = yield from further(problem, value, noise)
+        if noise.drowned:
+            return Certificate(False, DROWNED, noise)
     xp, problem = problem.xp, replace(problem, step=None)
     line = ray(problem) if problem.n > 1 else Columns(problem, (0,))
     step = _relative_step(problem) * line.scale
     values = yield line.points(xp.stack([step, SECOND_STEP * step]), imaginary=True)
     if values.failure is not None:
-        return Certificate(False, _told(values.failure))
+        return Certificate(False, _told(values.failure), noise)
     seen = Imaginary.of(line, line.values(values), step)
-    if noise.sight is not None and isinstance(line, Tangents):
-        certificate = _judged(
-            problem, config, value, noise, line, seen, sighted_slope(problem, line, noise.sight), None
-        )
+    while isinstance(line, Tangents) and noise.sight is not None:
+        witness = sighted_slope(problem, line, noise.sight)
+        certificate = _judged(problem, config, value, noise, line, seen, witness, None)
         if certificate.holds or certificate.reason in FINAL:
             return certificate
+        if noise.pending is None:
+            break
+        noise = yield from further(problem, value, noise)
     heard = noise if problem.n == 1 else replace(noise, asks=False)
     climbed, ladder = yield from richardson.ladders(line, _witnessing(problem, config), value, heard)
     return _judged(problem, config, value, noise, line, seen, climbed, ladder)
@@ -165,6 +177,7 @@ class Imaginary:
 
 CHANGES = "the real part of f changes with an imaginary step"
 UNSCALED = "the imaginary part does not scale with the step, it is rounding noise"
+DROWNED = "f is noisy, which imaginary parts do not show"
 FINAL = (CHANGES, UNSCALED)
 """Reasons that no better witness could mend."""
 
@@ -193,13 +206,15 @@ def _judged(
             config.complex_step_threshold * math.sqrt(value.shape[0]) * xp.abs(witness.value),
         ),
         "f has a kink at x, of which imaginary parts see one side": _unbroken(problem, witness),
-        "f is noisy, which imaginary parts do not show": _calm(problem, witness, base, noise, line),
+        DROWNED: _calm(problem, witness, base, noise, line),
     }
     finite = xp.isfinite(base)  # outputs that are not finite at x have no derivative to certify
     met = [xp.all(xp.logical_or(passed, xp.logical_not(finite))) for passed in checks.values()]
     read = problem.backend.read(xp.astype(xp.stack(met), xp.int8))
     failed = [reason for reason, passed in zip(checks, read, strict=True) if not passed]
-    return Certificate(not failed, failed[0] if failed else "", witness.in_units(line.scale), ladder, slope, astray)
+    return Certificate(
+        not failed, failed[0] if failed else "", noise, witness.in_units(line.scale), ladder, slope, astray
+    )
 
 
 def _witnessing(problem: Problem, config: DifferentiationConfig) -> DifferentiationConfig:
@@ -243,15 +258,13 @@ def _together(problem: Problem, sizes: Array) -> Array:
     return xp.sqrt(xp.mean(finite * finite))
 
 
-def _refused_beforehand(problem: Problem, config: DifferentiationConfig, noise: Noise) -> str:
+def _refused_beforehand(problem: Problem, config: DifferentiationConfig) -> str:
     if problem.complex_refused:
         return problem.complex_refused
     if config.opaque:
         return "opaque=True: f sees real numbers only"
     if given(config):
         return "f is noisy (noise= says so), which imaginary parts do not show"
-    if noise.drowned:
-        return "f is noisy, which imaginary parts do not show"
     return ""
 
 

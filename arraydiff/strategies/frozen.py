@@ -14,7 +14,8 @@ from functools import partial
 from arraydiff._typing import Array, Namespace
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Lines, ray, x_itself
-from arraydiff.noise import Noise, noise_at, probed, sighted
+from arraydiff.noise import Noise, noise_at
+from arraydiff.probe import probed, sighted
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Prepared, Pushforward
 from arraydiff.strategies import stencil
@@ -122,7 +123,7 @@ def _asked(problem: Problem, value: Array, noise: Noise, taylor: Taylor) -> Aski
     if 2 * suspicious <= outputs:
         return replace(noise, asks=False)
     probe = yield from probed(problem, value, noise.eps)
-    return probe.told(problem, noise)
+    return probe.heard(problem, noise)
 
 
 def _lengths(lines: Columns, value: Array, sigma: Array, loud: bool) -> Asking[tuple[Array, Taylor]]:
@@ -137,7 +138,7 @@ def _lengths(lines: Columns, value: Array, sigma: Array, loud: bool) -> Asking[t
             break
         again = yield from expanded(lines.take(rough), value, sigma, loud, nearer)
         place = {i: j for j, i in enumerate(rough)}
-        slots = backend.asarray([place.get(i, 0) for i in range(lines.count)], backend.index_dtype)
+        slots = backend.indices([place.get(i, 0) for i in range(lines.count)])
         mine = backend.asarray([i in place for i in range(lines.count)], xp.bool)
         near = xp.where(mine, xp.full_like(near, nearer), near)
         taylor = Taylor(
@@ -183,7 +184,7 @@ def _spread(problem: Problem, index: Sequence[int], part: Array, elsewhere: Arra
     place = {parameter: i for i, parameter in enumerate(index)}
     slots = [place.get(i, len(index) + i) for i in range(problem.n)]
     xp, backend = problem.xp, problem.backend
-    return xp.take(xp.concat([part, elsewhere]), backend.asarray(slots, backend.index_dtype))
+    return xp.take(xp.concat([part, elsewhere]), backend.indices(slots))
 
 
 def _powers(problem: Problem, steps: Array) -> Array:

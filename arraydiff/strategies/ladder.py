@@ -174,7 +174,7 @@ def _room(backend: Backend, lines: Lines, side: int) -> Array:
 def narrowed(ladder: Ladder, which: Sequence[int]) -> Ladder:
     """The same ladder for some of its lines."""
     xp, rungs = ladder.backend.xp, ladder.rungs
-    chosen = xp.asarray(list(which), dtype=ladder.backend.index_dtype, device=ladder.backend.device)
+    chosen = ladder.backend.indices(which)
 
     def pick(array: Array | None) -> Array | None:
         if array is None or int(array.shape[-1]) == 1 != ladder.lines.count:

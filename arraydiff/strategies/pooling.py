@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig
-from arraydiff.noise import Noise, probed
+from arraydiff.noise import Noise
+from arraydiff.probe import Probe, probed
 from arraydiff.seam import Asking
 from arraydiff.strategies.ladder import Ladder
 from arraydiff.strategies.planning import Plan
@@ -68,8 +69,8 @@ def asked(
     if cheap:
         known = xp.where(suspected > 0, suspected, xp.full_like(suspected, float("nan")))
         return replace(noise, asks=False, known=known, loud=True)
-    probe = yield from probed(problem, value, noise.eps, suspected=suspected)
-    return probe.told(problem, noise)
+    probe = yield from probed(problem, value, noise.eps, Probe.begin(problem, value, suspected))
+    return probe.heard(problem, noise)
 
 
 def _suspicious(ladder: Ladder, share: float) -> Array:

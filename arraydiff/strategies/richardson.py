@@ -13,7 +13,8 @@ from functools import cache, partial
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Lines
-from arraydiff.noise import Noise, sighted
+from arraydiff.noise import Noise
+from arraydiff.probe import sighted
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Prepared, Pushforward
 from arraydiff.strategies.ladder import Finished, Ladder, begin, climb, finish, narrowed, noted
@@ -86,7 +87,7 @@ def sides(lines: Lines, config: DifferentiationConfig) -> list[int]:
     xp, (up, down) = lines.problem.xp, lines.room
     need = SIDED_BELOW * lines.scale
     tight = xp.logical_and(xp.minimum(up, down) < need, xp.minimum(up, down) < xp.maximum(up, down) / 4)
-    codes = xp.astype(tight, xp.int8) * xp.where(up >= down, xp.ones_like(up), -xp.ones_like(up))
+    codes = xp.where(tight, xp.where(up >= down, xp.ones_like(up), -xp.ones_like(up)), xp.zeros_like(up))
     return lines.problem.backend.read(xp.astype(codes, xp.int8))
 
 
@@ -149,7 +150,7 @@ def _climbed(ladder: Ladder, config: DifferentiationConfig, value: Array) -> Ask
         steps = following.steps
         if len(going) < len(active):
             ladder, active = narrowed(ladder, going), [active[i] for i in going]
-            index = ladder.backend.asarray(going, ladder.backend.index_dtype)
+            index = ladder.backend.indices(going)
             steps = ladder.backend.xp.take(steps, index, axis=1)
         ladder = yield from climb(ladder, steps)
 
@@ -168,9 +169,7 @@ def _merged(lines: Lines, parts: Sequence[tuple[list[int], Finished]]) -> Finish
         return parts[0][1]
     xp = lines.problem.xp
     order = [i for which, _ in parts for i in which]
-    back = lines.problem.backend.asarray(
-        sorted(range(len(order)), key=order.__getitem__), lines.problem.backend.index_dtype
-    )
+    back = lines.problem.backend.indices(sorted(range(len(order)), key=order.__getitem__))
     joined = {
         item.name: xp.take(xp.concat([getattr(part, item.name) for _, part in parts], axis=-1), back, axis=-1)
         for item in fields(Finished)

@@ -11,24 +11,21 @@ from functools import cache
 
 from arraydiff._typing import Array
 from arraydiff.directions import Tangents
-from arraydiff.noise import NODES, Sight
+from arraydiff.noise import Sight
 from arraydiff.problem import Problem
 from arraydiff.strategies.ladder import Finished
 from arraydiff.strategies.tableau import NOISE_KNOWN
 
-INNER = (1, 2, 3, 4)
-"""Of the nodes: those of the lower polynomial that the higher one is held against."""
-
 
 def sighted_slope(problem: Problem, line: Tangents, sight: Sight) -> Finished:
     """Slope, bar, noise and curvature of each output at x along the probe's line."""
-    xp = problem.xp
+    xp, nodes = problem.xp, sight.nodes
     moved = sight.values[:, 1:] - sight.values[:, :1]
-    slope = _applied(problem, moved, _weights(NODES, 1)) / sight.spacing
-    inner = tuple(NODES[i] for i in INNER)
-    lower = _applied(problem, moved[:, INNER[0] : INNER[-1] + 1], _weights(inner, 1)) / sight.spacing
-    curvature = xp.abs(_applied(problem, moved, _weights(NODES, 2))) / sight.spacing**2
-    gain = math.hypot(*_weights(NODES, 1), sum(_weights(NODES, 1))) / sight.spacing
+    weights = _weights(nodes, 1)
+    slope = _applied(problem, moved, weights) / sight.spacing
+    lower = _applied(problem, moved[:, 1:-1], _weights(nodes[1:-1], 1)) / sight.spacing  # degree: two less
+    curvature = xp.abs(_applied(problem, moved, _weights(nodes, 2))) / sight.spacing**2
+    gain = math.hypot(*weights, sum(weights)) / sight.spacing
     error = xp.abs(slope - lower) + NOISE_KNOWN * gain * sight.residual
     status = xp.zeros_like(error, dtype=xp.int16)
     steps = xp.full_like(line.scale, sight.spacing)

@@ -250,12 +250,12 @@ def columns(
     if not again or (lines.step is not None and lines.room is not None):
         return first  # a step given to the letter need not fit inside the bounds on one side alone
     which = list(again)
-    index = backend.asarray(which, backend.index_dtype)
+    index = backend.indices(which)
     second, _ = yield from _differences(
         lines.take(which), xp.take(steps, index), list(again.values()), order, start, value, noise, change
     )
     place = {i: lines.count + j for j, i in enumerate(which)}
-    order_of = backend.asarray([place.get(i, i) for i in range(lines.count)], backend.index_dtype)
+    order_of = backend.indices([place.get(i, i) for i in range(lines.count)])
 
     def chosen(one: Array, two: Array) -> Array:
         return xp.take(xp.concat([one, two], axis=-1), order_of, axis=-1)
