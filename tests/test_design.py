@@ -27,6 +27,7 @@ LAYERS = (
     ("seam", "binding"),
     ("directions", "symmetry"),
     ("noise",),
+    ("probe",),
     ("strategies",),
     ("evaluator", "collectors"),
     ("engine",),
