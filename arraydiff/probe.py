@@ -142,7 +142,7 @@ class Probe:
             xp.where(usable, own, self.before_freedom),
             self.following + 1,
             sight,
-            Counts(*problem.backend.read(_sums(problem, masks))),
+            None if problem.backend.deferred else Counts(*problem.backend.read(_sums(problem, masks))),
         )
 
     def heard(self, problem: Problem, before: Noise) -> Noise:
@@ -151,6 +151,7 @@ class Probe:
         quiet = xp.isfinite(self.level) & ~self.noisy
         ceiling = xp.where(quiet, CEILING * self.level, xp.full_like(self.level, float("inf")))
         before = replace(before, ceiling=ceiling, asks=False, sight=self.sight, pending=None)
+        before = before if counts is None else replace(before, finite=counts.finite)
         if counts is None or not counts.noisy:
             return before
         known = xp.where(self.noisy, self.level, nowhere)
@@ -171,7 +172,7 @@ def first_sight(problem: Problem, config: DifferentiationConfig) -> Asking[tuple
     value, noise = values.at[:, 0], noise_at(problem, config, values)
     sight = Sight(SPACING[0], NODES, values.at, _residual(problem, values.at, NODES, DEGREE[0]))
     probe = Probe.begin(problem, value).seen(problem, noise.eps, sight)
-    if probe.decided:
+    if probe.decided or problem.backend.deferred:
         return value, probe.heard(problem, noise)
     return value, replace(noise, pending=probe, sight=sight)
 

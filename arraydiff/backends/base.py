@@ -7,11 +7,11 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from arraydiff._typing import Array, Namespace
+from arraydiff._typing import Array, Namespace, PyTree
 
 RAY_SEED = 20261123
 """Rays are the same in every process and thread: same f, x and config, same bits."""
@@ -24,6 +24,15 @@ class Backend:
     xp: Namespace
     device: Any
 
+    traced = False
+    """Whether arrays stand for values that nobody has, as inside jax.jit."""
+
+    lazy = False
+    """Whether arrays are computed when somebody asks for them."""
+
+    deferred = False
+    """Whether a derivative is made without one look at values: what depends on them is chosen by `where`."""
+
     complex_warnings = (np.exceptions.ComplexWarning,)
     """Warnings by which the library says that an imaginary part is lost."""
 
@@ -34,6 +43,18 @@ class Backend:
     def owns(cls, array: Array) -> bool:
         """Whether `array` is of this library."""
         return hasattr(array, "__array_namespace__")
+
+    def during(self, fixed_stages: bool, arguments: PyTree) -> Backend:
+        """The backend of one call of f with these arguments, by a method whose points do or do not depend on values."""
+        return self
+
+    def refuse(self, what: str) -> NoReturn:
+        """Say that values decide, which are not there."""
+        raise ValueError(
+            f"{what} decides by values of f, which are not known while they are traced; in there pass method='central' "
+            "(with order=4, say), 'forward' or 'backward', or method='richardson' with step_size= or relative_step=, or "
+            "take the library's own derivative (jax.grad); outside, the default works"
+        )
 
     @cached_property
     def default_float(self) -> Any:

@@ -1,4 +1,4 @@
-"""Dask: lazy arrays, computed once a stage."""
+"""Dask: lazy arrays, computed once a stage where values decide on the next one, and not at all where they do not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from arraydiff._typing import Array
+from arraydiff._typing import Array, PyTree
 from arraydiff.backends.base import Backend
 
 
@@ -29,6 +29,11 @@ class DaskBackend(Backend):
     def indices(self, which: Sequence[int]) -> Array:
         return np.asarray(list(which), dtype=np.int64)  # Dask 2026.8: take(x, dask array of [0]) has the shape of x
 
+    lazy = True
+
+    def during(self, fixed_stages: bool, arguments: PyTree) -> Backend:
+        return LazyDaskBackend(self.xp, self.device) if fixed_stages else self
+
     def settle(self, array: Array) -> Array:
         return array.persist()
 
@@ -43,3 +48,16 @@ class DaskBackend(Backend):
     def read(self, codes: Array) -> list[int]:
         # in this thread: NumPy's error state does not reach Dask's
         return list(codes.compute(scheduler="synchronous").tolist())
+
+
+@dataclass(frozen=True)
+class LazyDaskBackend(DaskBackend):
+    """Arrays of Dask that stay as they are: the derivative is a graph, for the user to compute."""
+
+    deferred = True
+
+    def settle(self, array: Array) -> Array:
+        return array
+
+    def computed(self, *arrays: Array) -> tuple[Array, ...]:
+        return arrays

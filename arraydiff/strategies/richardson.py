@@ -80,6 +80,11 @@ def ladders(
 
 def sides(lines: Lines, config: DifferentiationConfig) -> list[int]:
     """0 where there is room on both sides, else the roomier side; one read of the device where there are bounds."""
+    if lines.step is not None and lines.room is not None and lines.problem.backend.deferred:
+        raise ValueError(
+            "method='richardson' places its points by how far the bounds are, which is not known inside jax.jit or on lazy "
+            "arrays: pass method='central', or leave bounds out"
+        )
     if lines.step is not None:
         return placed(lines, lines.step * _fixed(config, 0)[-1], lines.step * _fixed(config, 1)[-1], 0)
     if lines.room is None:
