@@ -159,12 +159,13 @@ class Probe:
         return replace(before, known=known, loud=loud, drowned=drowned, probed=True)
 
 
-def first_sight(problem: Problem, config: DifferentiationConfig) -> Asking[tuple[Array, Noise]]:
+def first_sight(problem: Problem, config: DifferentiationConfig, always: bool = False) -> Asking[tuple[Array, Noise]]:
     """f(x) and what is known of its noise, the probe's first points in the same round.
 
-    Where they leave the noise open the probe is pending: :func:`further` goes on with it.
+    Where they leave the noise open the probe is pending: :func:`further` goes on with it. `always`: its points are wanted
+    whether or not they pay for themselves.
     """
-    if not (may_probe(config) and problem.directions >= PROBED_FROM) or problem.call.measured:
+    if not (always or (may_probe(config) and problem.directions >= PROBED_FROM)) or problem.call.measured:
         values = yield x_itself(problem)
         return values.at[:, 0], noise_at(problem, config, values)
     line = ray(replace(problem, step=None))

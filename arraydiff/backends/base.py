@@ -51,9 +51,9 @@ class Backend:
     def refuse(self, what: str) -> NoReturn:
         """Say that values decide, which are not there."""
         raise ValueError(
-            f"{what} decides by values of f, which are not known while they are traced; in there pass method='central' "
-            "(with order=4, say), 'forward' or 'backward', or method='richardson' with step_size= or relative_step=, or "
-            "take the library's own derivative (jax.grad); outside, the default works"
+            f"{what} decides by values of f, which are not known inside jax.jit, vmap and scan: there, pass method='central' "
+            "(with order=4, say), 'forward', 'backward' or 'complex_step', or method='richardson' with step_size= or "
+            "relative_step=, or take jax.grad; outside, the default works"
         )
 
     @cached_property

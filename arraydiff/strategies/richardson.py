@@ -42,7 +42,7 @@ def prepared(
 ) -> Prepared:
     """Ladders for every chunk, once f(x) is known; `begun` holds the first stages where there is one line in all."""
     push = partial(columns, config=config, value=value, noise=noise, begun=begun)
-    return Prepared(DifferentiationMethod.RICHARDSON, value, push, reason, noise.known)
+    return Prepared(DifferentiationMethod.RICHARDSON, value, push, reason, noise.known, finite=noise.finite)
 
 
 def columns(

@@ -308,10 +308,13 @@ def _differences(
     quotient = weights[0, :] * (values[0, ...] - base)
     for i in range(1, order):  # in this order whatever the shape of the chunk: the same bits
         quotient = quotient + weights[i, :] * (values[i, ...] - base)
-    quotient = quotient / step
-    error = _bar(lines, quotient, xp.abs(step), weights, values, noise, change, _factor(lines, side, order))
+    width = (
+        step if lines.room is None else xp.where(step == 0, xp.full_like(step, float("nan")), step)
+    )  # pinned: no 0 / 0
+    quotient = quotient / width
+    error = _bar(lines, quotient, xp.abs(width), weights, values, noise, change, _factor(lines, side, order))
     error = xp.where(xp.isfinite(error), error, xp.full_like(error, float("inf")))
-    swing = xp.abs((values[0, ...] - base) / step)  # a 0 by symmetry, as of abs at 0, is no derivative
+    swing = xp.abs((values[0, ...] - base) / width)  # a 0 by symmetry, as of abs at 0, is no derivative
     balanced = (quotient == 0) & (swing > error) & (error > BALANCED * swing)
     if change.blind is not None:
         balanced = balanced | ((quotient == 0) & lines.at_x(change.blind))
