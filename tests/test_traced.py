@@ -134,7 +134,7 @@ def test_what_decides_by_values_is_refused_inside_jit_before_f_is_called(
     with pytest.raises(
         ValueError, match=r"jax.jit.*pass method='central'.*step_size=.*jax.grad; outside, the default works"
     ):
-        jax.jit(ad.grad(lambda x: seen.append(x), **options))(backend.asarray(POINT))
+        jax.jit(ad.grad(seen.append, **options))(backend.asarray(POINT))
     assert not seen
 
 
@@ -142,8 +142,9 @@ def test_what_decides_by_values_is_refused_inside_jit_before_f_is_called(
 def test_a_read_of_a_tracer_is_refused_by_the_same_error(backend: Backend) -> None:
     import jax
 
-    with pytest.raises(ValueError, match="jax.jit.*pass method='central'"):
-        jax.jit(lambda x: ad.estimate_noise(scalar(backend.namespace), x).level)(backend.asarray(POINT))
+    planned = ad.grad(scalar(backend.namespace)).plan
+    with pytest.raises(ValueError, match=r"jax.jit.*pass method='central'"):
+        jax.jit(lambda x: planned(x)(x))(backend.asarray(POINT))
 
 
 @on_jax
@@ -185,11 +186,9 @@ def test_arguments_and_closures_may_be_traced_where_x_is_not(backend: Backend) -
 @on_both
 def test_flags_tell_without_values_what_failed(backend: Backend) -> None:
     xp = backend.namespace
-    got = traced(
-        backend,
-        lambda x: told(ad.jacobian(lambda x: xp.log(x), method="central", step_size=1e-3).result(x)),
-        backend.asarray([1e-4, 1.0]),
-    )
+    logarithm = lambda x: xp.log(xp.where(x > 0, x, xp.full_like(x, float("nan"))))  # noqa: E731
+    jacobian = ad.jacobian(logarithm, method="central", step_size=1e-3)
+    got = traced(backend, lambda x: told(jacobian.result(x)), backend.asarray([1e-4, 1.0]))
     derivative, error, status = map(backend.tonumpy, got[:3])
     assert status[0, 0] == Status.FAILED
     assert np.isnan(derivative[0, 0])
@@ -226,7 +225,7 @@ def test_unreliable_serves_nan_without_values_and_refuses_to_raise(backend: Back
     wild = lambda x: xp.sum(xp.sin(1e9 * x))  # noqa: E731
     blanked = traced(backend, ad.grad(wild, method="central", unreliable="nan"), x)
     assert np.all(np.isnan(backend.tonumpy(blanked)))
-    with pytest.raises(ValueError, match="unreliable='raise'.*pass unreliable='nan'"):
+    with pytest.raises(ValueError, match=r"unreliable='raise'.*pass unreliable='nan'"):
         traced(backend, ad.grad(wild, method="central", unreliable="raise"), x)
 
 
@@ -253,7 +252,7 @@ def test_the_complex_step_is_certified_by_arrays_inside_jit(backend: Backend) ->
 def test_a_complex_step_that_is_refused_beforehand_is_an_error_inside_jit(backend: Backend) -> None:
     import jax
 
-    with pytest.raises(ValueError, match="opaque=True.*pass method='central'"):
+    with pytest.raises(ValueError, match=r"opaque=True.*pass method='central'"):
         jax.jit(ad.grad(scalar(backend.namespace), method="complex_step", opaque=True))(backend.asarray(POINT))
 
 
@@ -290,7 +289,7 @@ def test_the_adaptive_method_computes_a_graph_once_a_stage(backend: Backend) -> 
 
     with Counting():
         result = ad.derivative(backend.module.sin, method="richardson").result(backend.asarray(POINT))
-    assert 0 < Counting.computed
+    assert Counting.computed > 0
     with Counting():
         before = Counting.computed
         result.derivative.compute(scheduler="synchronous")

@@ -104,7 +104,8 @@ class Stencil:
         """F(x) and the ray, in one round; in two where the noise of f is known, and with it better steps."""
         order = config.order or self.default_order
         level: Array | float = problem.eps
-        if problem.call.measured or given(config):
+        known = problem.call.measured or given(config)
+        if known:
             first = yield x_itself(problem)
             level = _relative_noise(problem, noise_at(problem, config, first), first.at[:, 0])
         steps = chosen_steps(problem, Columns(problem, tuple(range(problem.n))), config, order, level)
@@ -118,7 +119,7 @@ class Stencil:
         if still is None or still:
             far = yield line.points(_far(problem, line, steps))
             change = replace(change, blind=(change.slope == 0) & (far.at[:, 0] != value))
-        if isinstance(level, float):
+        if not known:
             level = noise.eps
         push = partial(
             columns, config=config, order=order, start=self.side, level=level, value=value, noise=noise, change=change
