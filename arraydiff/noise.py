@@ -24,6 +24,9 @@ ROUNDING_HIGH = 2.0
 ABOVE_ROUNDING = 16.0
 """A level beyond this many eps |f| is real noise: steps are planned for it."""
 
+FLOOR = 0.5
+"""Times what the probe saw of a quiet output: rounding is coarse, and a handful of values may agree by accident."""
+
 CEILING = 4.0
 """Times what the probe saw of a quiet output: more cannot be its noise."""
 
@@ -52,11 +55,13 @@ class Noise:
     sight: Sight | None = None  # the values that the probe saw last
     pending: Probe | None = None  # a probe that could not tell yet
     ceiling: Array | None = None  # (m,) what the probe leaves room for, inf where it told nothing
+    floor: Array | None = None  # (m,) what it saw, 0 where it told nothing
 
     def beside(self, lines: Lines) -> Noise:
         """The levels as they stand beside f(x) on these lines."""
-        known, ceiling = (None if part is None else lines.at_x(part) for part in (self.known, self.ceiling))
-        return replace(self, known=known, ceiling=ceiling)
+        parts = (self.known, self.ceiling, self.floor)
+        known, ceiling, floor = (None if part is None else lines.at_x(part) for part in parts)
+        return replace(self, known=known, ceiling=ceiling, floor=floor)
 
 
 def given(config: DifferentiationConfig) -> bool:

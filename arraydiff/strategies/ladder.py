@@ -185,7 +185,8 @@ def narrowed(ladder: Ladder, which: Sequence[int]) -> Ladder:
     own: dict[str, Any] = {
         name: pick(getattr(ladder, name)) for name in ("cap", "failed_up", "failed_down", "best_value", "best_error")
     }
-    noise = replace(ladder.noise, known=pick(ladder.noise.known), ceiling=pick(ladder.noise.ceiling))
+    noise = ladder.noise
+    noise = replace(noise, known=pick(noise.known), ceiling=pick(noise.ceiling), floor=pick(noise.floor))
     return replace(ladder, lines=ladder.lines.take(which), rungs=Rungs(**picked), noise=noise, **own)
 
 
