@@ -21,7 +21,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Bottom first. A module may import from its own layer and from those below; a package stands for all of its modules.
 LAYERS = (
     ("_typing", "errors"),
-    ("backends", "config", "record"),
+    ("backends", "config", "record", "axes"),
     ("arguments", "result"),
     ("problem", "assembly", "explain", "tables"),
     ("seam", "binding"),
@@ -30,8 +30,9 @@ LAYERS = (
     ("probe",),
     ("strategies",),
     ("evaluator", "collectors"),
-    ("engine",),
+    ("engine", "together"),
     ("callables", "plan"),
+    ("batches",),
     ("transforms",),
     ("products",),
     ("checking", "estimation", "uncertainty", "validation"),
