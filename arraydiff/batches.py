@@ -98,6 +98,8 @@ class Batched:
             Evaluator(bound.problem.call, config.workers, config.max_evaluations, transform._check_output)
             for bound in bounds
         ]
+        for i, evaluator in enumerate(evaluators):
+            evaluator.turn = i
         works = [
             derivation(bound.problem, config, transform._index(bound), evaluator)
             for bound, evaluator in zip(bounds, evaluators, strict=True)

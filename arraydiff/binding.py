@@ -20,6 +20,7 @@ from arraydiff.arguments import (
 )
 from arraydiff.backends import Backend, backend_of
 from arraydiff.config import DifferentiationConfig
+from arraydiff.devices import spread_over
 from arraydiff.problem import Call, Problem, is_measured
 
 LEFT_OF_ZERO = 2.0**-46
@@ -92,6 +93,8 @@ def bind(
             config.batch_axis if config.vectorized and not is_measured(fun) else None,
             cotangent,
         )
+        if config.devices:
+            call = spread_over(call, config.devices)
         problem, index = _posed(call, layout, arrays, config, complex_refused)
     return Bound(problem, layout, index)
 

@@ -16,6 +16,7 @@ from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
 from arraydiff.binding import Bound, Rules, bind, checked_output
 from arraydiff.config import DifferentiationConfig
+from arraydiff.devices import PerDevice
 from arraydiff.engine import Derivative, columns_of, differentiate, elementwise
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
 from arraydiff.explain import Story
@@ -62,7 +63,7 @@ class Transform:
             f"{self.described} of {name} with respect to positional argument(s) {options.argnums.described}. Takes the same "
             f"arguments as {name}. {fun.__doc__ or ''}"
         )
-        self.fun, self.options = fun, options
+        self.fun, self.options = (PerDevice(fun) if options.config.devices else fun), options
         self.learnt: dict[str, str] = {}
 
     described: ClassVar[str]

@@ -121,9 +121,9 @@ def _push(
     index: Sequence[int],
     make: MakeLines,
 ) -> Rounds[None]:
-    """All chunks: one after the other, or in lockstep where evaluations run in parallel."""
+    """All chunks: one after the other, or in lockstep where evaluations run in parallel or on several devices."""
     chunks = _chunks(problem, config, prepared, index, make)
-    if config.workers is None:
+    if config.workers is None and config.devices is None:
         for lines in chunks:
             collector.consume(*(yield from lockstep([prepared.pushforward(lines)])))
     else:
@@ -164,6 +164,8 @@ def _chunks(
     problem: Problem, config: DifferentiationConfig, prepared: Prepared, index: Sequence[int], make: MakeLines
 ) -> Iterator[Lines]:
     size = config.chunk_size or _chunk_size(problem, int(prepared.value.shape[0]))
+    if config.devices and config.chunk_size is None:
+        size = min(size, -(-len(index) // len(config.devices)))  # one chunk for each, at least
     if make is elementwise:
         size = len(index)
     for start in range(0, len(index), size):

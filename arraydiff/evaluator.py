@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from arraydiff._typing import Array
 from arraydiff.arguments import Layout
 from arraydiff.backends import Backend
+from arraydiff.devices import SpreadCall
 from arraydiff.errors import BudgetSpent
 from arraydiff.problem import Call, Output
 from arraydiff.seam import Asking, Points, Rounds, Values
@@ -55,6 +56,7 @@ class Evaluator:
         self.call, self.guarded, self.backend = call, Guarded(call), call.backend
         self.workers, self.max_evaluations = workers, max_evaluations
         self.calls = self.points = self.rounds = self.asked = self.succeeded = 0
+        self.turn = 0  # of several devices, the one that serves the first chunk
         self.failures: list[Failure] = []  # at displaced real points
         self.output: Output | None = None  # at x
 
@@ -99,7 +101,13 @@ class Evaluator:
         return [self._affordable(points.count) for points in wanted]
 
     def called(self, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Output | Exception]]:
-        """What f gives there, in the way that was asked for."""
+        """What f gives there; all chunks are on their way before any value is brought home from another device."""
+        if not isinstance(self.call, SpreadCall):
+            return self._called(wanted, counts)
+        home, got = self.call.home, self._called(self.call.placed(wanted, self.turn), counts)
+        return [[one if isinstance(one, Exception) else home(one) for one in outputs] for outputs in got]
+
+    def _called(self, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Output | Exception]]:
         if self.call.batch_axis is not None:
             return [self._block(points, count) for points, count in zip(wanted, counts, strict=True)]
         if self.workers is not None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
+from arraydiff.devices import SpreadCall
 from arraydiff.evaluator import Evaluator, Guarded, mapped, strictly
 from arraydiff.problem import Output
 from arraydiff.seam import Points, Rounds, Values
@@ -72,6 +73,8 @@ def _answers(open_calls: Mapping[int, list[Asked]], alike: bool) -> list[Outputs
     if not asked:
         return []
     first = asked[0][0]
+    if isinstance(first.call, SpreadCall):
+        return _apart(open_calls)
     if first.call.batch_axis is not None:
         return _in_blocks(asked) if alike and first.call.joins else _apart(open_calls)
     if first.workers is not None:

@@ -161,10 +161,12 @@ def config_of(config: DifferentiationConfig | None, options: dict[str, Any], cal
 
 
 def outer_config(config: DifferentiationConfig) -> DifferentiationConfig:
-    """The options of a derivative of a derivative of ours: the imaginary part is spent on the inner one."""
-    if config.method is not DifferentiationMethod.COMPLEX_STEP:
+    """The options of a derivative of a derivative of ours: imaginary part and devices are spent on the inner one."""
+    spent = config.method is DifferentiationMethod.COMPLEX_STEP
+    if not spent and config.devices is None:
         return config
-    return replace(config, method=DifferentiationMethod.RICHARDSON)
+    method = DifferentiationMethod.RICHARDSON if spent else config.method
+    return replace(config, method=method, devices=None)
 
 
 def grad(

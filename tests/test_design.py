@@ -24,7 +24,7 @@ LAYERS = (
     ("backends", "config", "record", "axes"),
     ("arguments", "result"),
     ("problem", "assembly", "explain", "tables"),
-    ("seam", "binding"),
+    ("seam", "devices", "binding"),
     ("directions", "symmetry"),
     ("noise",),
     ("probe",),
