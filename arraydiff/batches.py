@@ -204,7 +204,10 @@ def _told(reasons: Sequence[str]) -> str:
     if len(set(reasons)) == 1:
         return reasons[0]
     places = {reason: [i for i, other in enumerate(reasons) if other == reason] for reason in reasons if reason}
-    return "; ".join(f"points {', '.join(map(str, where))}: {reason}" for reason, where in places.items())
+    return "; ".join(
+        f"{'points' if where[1:] else 'point'} {', '.join(map(str, where))}: {reason}"
+        for reason, where in places.items()
+    )
 
 
 def _stacked(backend: Backend, trees: Sequence[PyTree], what: str) -> PyTree:

@@ -117,7 +117,7 @@ def _on(call: Call, fun: PerDevice, device: Any) -> Call:
         there = call.backend.elsewhere(device)
     except Exception as error:
         raise ValueError(
-            f"devices wants devices of x's library ({call.backend.xp.__name__}), got {device!r}: {error}"
+            f"devices wants devices of x's library, such as {call.backend.device!r}, got {device!r}: {error}"
         ) from error
     with there.on_device():
         args, kwargs = _moved(there, (call.args, call.kwargs), call.backend)

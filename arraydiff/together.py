@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 from arraydiff.devices import SpreadCall
@@ -15,8 +16,15 @@ T = TypeVar("T")
 
 Outputs = list[Output | Exception]
 
-Asked = tuple[Evaluator, Points, int]
-"""Whose points, and how many of them may be evaluated."""
+
+@dataclass(frozen=True)
+class Asked:
+    """Points of one problem, and how many of them may be evaluated."""
+
+    who: int
+    evaluator: Evaluator
+    points: Points
+    count: int
 
 
 def drive_together(evaluators: Sequence[Evaluator], works: Sequence[Rounds[T]], *, alike: bool) -> tuple[list[T], int]:
@@ -58,7 +66,7 @@ def _round(
             got[i] = refused
         else:
             counts = evaluator.begin(asked)
-            open_calls[i] = [(evaluator, points, count) for points, count in zip(asked, counts, strict=True)]
+            open_calls[i] = [Asked(i, evaluator, *pair) for pair in zip(asked, counts, strict=True)]
     answers = iter(_answers(open_calls, alike))
     for i, calls in open_calls.items():
         got[i] = [next(answers) for _ in calls]
@@ -72,13 +80,13 @@ def _answers(open_calls: Mapping[int, list[Asked]], alike: bool) -> list[Outputs
     asked = [call for calls in open_calls.values() for call in calls]
     if not asked:
         return []
-    first = asked[0][0]
+    first = asked[0].evaluator
     if isinstance(first.call, SpreadCall):
         return _apart(open_calls)
     if first.call.batch_axis is not None:
         return _in_blocks(asked) if alike and first.call.joins else _apart(open_calls)
     if first.workers is not None:
-        return mapped(first.workers, [(evaluator.guarded, points, count) for evaluator, points, count in asked])
+        return mapped(first.workers, [(one.evaluator.guarded, one.points, one.count) for one in asked])
     return _apart(open_calls)
 
 
@@ -87,7 +95,7 @@ def _apart(open_calls: Mapping[int, list[Asked]]) -> list[Outputs]:
     answers = []
     for i, calls in open_calls.items():
         with naming(i):
-            answers += calls[0][0].called([points for _, points, _ in calls], [count for _, _, count in calls])
+            answers += calls[0].evaluator.called([one.points for one in calls], [one.count for one in calls])
     return answers
 
 
@@ -95,7 +103,7 @@ def _in_blocks(asked: Sequence[Asked]) -> list[Outputs]:
     """All real points in one call of a vectorised f, all complex ones in another."""
     answers: list[Outputs] = [[] for _ in asked]
     for is_complex in (False, True):
-        places = [j for j, (_, points, count) in enumerate(asked) if count and points.is_complex is is_complex]
+        places = [j for j, one in enumerate(asked) if one.count and one.points.is_complex is is_complex]
         if places:
             for j, outputs in zip(places, _block([asked[j] for j in places]), strict=True):
                 answers[j] = outputs
@@ -104,27 +112,27 @@ def _in_blocks(asked: Sequence[Asked]) -> list[Outputs]:
 
 def _block(asked: Sequence[Asked]) -> list[Outputs]:
     """One call for all; where it raises, one for each."""
-    first = asked[0][0]
     if len(asked) == 1:
         return [_alone(one) for one in asked]
-    joined = first.backend.xp.concat([points.block(0, count) for _, points, count in asked], axis=1)
-    if all(points.starts_at_x and count == 1 for _, points, count in asked):
+    first, call = asked[0].evaluator, Guarded(asked[0].evaluator.call)
+    joined = first.backend.xp.concat([one.points.block(0, one.count) for one in asked], axis=1)
+    if all(one.points.starts_at_x and one.count == 1 for one in asked):  # in the open, as one by one
         with first.backend.openly(first.call.error_state):
-            output = Guarded(first.call)(joined)
+            output = call(joined)
     else:
-        with strictly(first.backend, asked[0][1].is_complex):
-            output = Guarded(first.call)(joined)
+        with strictly(first.backend, asked[0].points.is_complex):
+            output = call(joined)
     if isinstance(output, Exception):
         first.calls += 1
-        for evaluator, _, count in asked:
-            evaluator.points += count  # seen by f in the call that raised
+        for one in asked:
+            one.evaluator.points += one.count  # seen by f in the call that raised
         return [_alone(one) for one in asked]
-    return _parted(output, [count for _, _, count in asked])
+    return _parted(output, [one.count for one in asked])
 
 
 def _alone(asked: Asked) -> Outputs:
-    evaluator, points, count = asked
-    return evaluator.called([points], [count])[0]
+    with naming(asked.who):
+        return asked.evaluator.called([asked.points], [asked.count])[0]
 
 
 def _parted(output: Output, counts: Sequence[int]) -> list[Outputs]:
