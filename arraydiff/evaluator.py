@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 from arraydiff._typing import Array
 from arraydiff.arguments import Layout
 from arraydiff.backends import Backend
+from arraydiff.devices import SpreadCall
 from arraydiff.errors import BudgetSpent
 from arraydiff.problem import Call, Output
-from arraydiff.seam import Asking, Points, Values
+from arraydiff.seam import Asking, Points, Rounds, Values
 
 T = TypeVar("T")
 Map = Callable[..., Iterable[Any]]
@@ -55,6 +56,7 @@ class Evaluator:
         self.call, self.guarded, self.backend = call, Guarded(call), call.backend
         self.workers, self.max_evaluations = workers, max_evaluations
         self.calls = self.points = self.rounds = self.asked = self.succeeded = 0
+        self.turn = 0  # of several devices, the one that serves the first chunk
         self.failures: list[Failure] = []  # at displaced real points
         self.output: Output | None = None  # at x
 
@@ -71,43 +73,49 @@ class Evaluator:
 
     def run(self, generators: Iterable[Asking[T]]) -> list[T]:
         """All generators in lockstep: one round serves every one that still waits."""
-        waiting: dict[int, tuple[Asking[T], Points]] = {}
-        results: dict[int, T] = {}
-        for i, generator in enumerate(generators):
-            self._advance(i, generator, None, waiting, results)
-        while waiting:
-            active = list(waiting.items())
-            values = self.evaluate([points for _, (_, points) in active])
-            for (i, (generator, _)), given in zip(active, values, strict=True):
-                del waiting[i]
-                self._advance(i, generator, given, waiting, results)
-        return [results[i] for i in sorted(results)]
+        return self.drive(lockstep(generators))
 
-    def _advance(
-        self,
-        i: int,
-        generator: Asking[T],
-        given: Values | None,
-        waiting: dict[int, tuple[Asking[T], Points]],
-        results: dict[int, T],
-    ) -> None:
-        try:
-            waiting[i] = (generator, generator.send(given))  # type: ignore[arg-type]
-        except StopIteration as done:
-            results[i] = done.value
+    def drive(self, rounds: Rounds[T]) -> T:
+        """Serve the rounds of one problem to their end."""
+        given: list[Values] | None = None
+        while True:
+            try:
+                wanted = rounds.send(given)  # type: ignore[arg-type]
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            given = self.evaluate(wanted)
 
     def evaluate(self, wanted: Sequence[Points]) -> list[Values]:
         """One round: f at all points wanted."""
+        return self.finish(wanted, self.refused(wanted) or self.called(wanted, self.begin(wanted)))
+
+    def refused(self, wanted: Sequence[Points]) -> list[list[Output | Exception]] | None:
+        """The answers to complex points that need not be asked, since f gives complex numbers anyway."""
         if self.output is not None and self.output.layout.has_complex and any(points.is_complex for points in wanted):
-            return [self._values(points, [TypeError("f returns complex numbers")]) for points in wanted]
+            return [[TypeError("f returns complex numbers")] for _ in wanted]
+        return None
+
+    def begin(self, wanted: Sequence[Points]) -> list[int]:
+        """Count a round: how many points of each may be evaluated."""
         self.rounds += 1
-        counts = [self._affordable(points.count) for points in wanted]
+        return [self._affordable(points.count) for points in wanted]
+
+    def called(self, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Output | Exception]]:
+        """What f gives there; all chunks are on their way before any value is brought home from another device."""
+        if not isinstance(self.call, SpreadCall):
+            return self._called(wanted, counts)
+        home, got = self.call.home, self._called(self.call.placed(wanted, self.turn), counts)
+        return [[one if isinstance(one, Exception) else home(one) for one in outputs] for outputs in got]
+
+    def _called(self, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Output | Exception]]:
         if self.call.batch_axis is not None:
-            got = [self._block(points, count) for points, count in zip(wanted, counts, strict=True)]
-        elif self.workers is not None:
-            got = self._mapped(wanted, counts)
-        else:
-            got = [self._one_by_one(points, count) for points, count in zip(wanted, counts, strict=True)]
+            return [self._block(points, count) for points, count in zip(wanted, counts, strict=True)]
+        if self.workers is not None:
+            return mapped(self.workers, [(self.guarded, *pair) for pair in zip(wanted, counts, strict=True)])
+        return [self._one_by_one(points, count) for points, count in zip(wanted, counts, strict=True)]
+
+    def finish(self, wanted: Sequence[Points], got: Sequence[list[Output | Exception]]) -> list[Values]:
+        """Count what was given, and hand it on."""
         return [self._values(points, outputs) for points, outputs in zip(wanted, got, strict=True)]
 
     def _affordable(self, count: int) -> int:
@@ -119,7 +127,7 @@ class Evaluator:
         if points.starts_at_x:  # in the open: what f raises and warns of at x itself is the user's
             outputs.append(self._at_x(points.column(0)))
         if count > len(outputs):
-            with self._strict(points.is_complex):
+            with strictly(self.backend, points.is_complex):
                 outputs += [self.guarded(points.column(j)) for j in range(len(outputs), count)]
         return outputs
 
@@ -134,24 +142,13 @@ class Evaluator:
                 )
             raise
 
-    def _mapped(self, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Output | Exception]]:
-        assert self.workers is not None
-        columns = (points.column(j) for points, count in zip(wanted, counts, strict=True) for j in range(count))
-        with self._strict(any(points.is_complex for points in wanted)):
-            got = iter(list(self.workers(self.guarded, columns)))
-        outputs = [[next(got) for _ in range(count)] for count in counts]
-        for points, first in zip(wanted, outputs, strict=True):
-            if points.starts_at_x and isinstance(first[0], Exception):
-                raise first[0]
-        return outputs
-
     def _block(self, points: Points, count: int) -> list[Output | Exception]:
         """All points in one call; where it raises, one by one."""
         if count == 0:
             return []
         if points.starts_at_x and count == 1:
             return [self._at_x(points.block(0, 1))]
-        with self._strict(points.is_complex):
+        with strictly(self.backend, points.is_complex):
             output = self.guarded(points.block(0, count))
         if not isinstance(output, Exception) or count == 1:
             return [output]
@@ -160,12 +157,8 @@ class Evaluator:
             return [output] * count
         self.calls, self.points = self.calls + 1, self.points + count  # seen by f in the call that raised
         first = [self._at_x(points.block(0, 1))] if points.starts_at_x else []
-        with self._strict(points.is_complex):
+        with strictly(self.backend, points.is_complex):
             return [*first, *(self.guarded(points.block(j, j + 1)) for j in range(len(first), count))]
-
-    def _strict(self, is_complex: bool) -> AbstractContextManager[None]:
-        """At complex points a warning that an imaginary part is lost counts as an exception."""
-        return _raising(self.backend.complex_warnings) if is_complex else nullcontext()
 
     def _values(self, points: Points, outputs: list[Output | Exception]) -> Values:
         if points.starts_at_x:
@@ -182,7 +175,8 @@ class Evaluator:
         return Values(self.backend.settle(self._joined(points, outputs)), noise, failure, short)
 
     def _keep_origin(self, output: Output | Exception) -> None:
-        assert not isinstance(output, Exception)
+        if isinstance(output, Exception):
+            raise output
         if self.check is not None:
             self.check(self.backend, output.layout)
         self.output = output
@@ -217,6 +211,46 @@ class Evaluator:
         columns = [lost if isinstance(o, Exception) else xp.reshape(o.values, (m, -1)) for o in outputs]
         columns += [lost] * (points.count - sum(map(_width, outputs)))
         return xp.concat(columns, axis=1)
+
+
+def lockstep(generators: Iterable[Asking[T]]) -> Rounds[list[T]]:
+    """Several computations as one that asks for what all of them want."""
+    waiting: dict[int, tuple[Asking[T], Points]] = {}
+    results: dict[int, T] = {}
+
+    def advance(i: int, generator: Asking[T], given: Values | None) -> None:
+        try:
+            waiting[i] = (generator, generator.send(given))  # type: ignore[arg-type]
+        except StopIteration as done:
+            results[i] = done.value
+
+    for i, generator in enumerate(generators):
+        advance(i, generator, None)
+    while waiting:
+        active = list(waiting.items())
+        waiting.clear()
+        values = yield [points for _, (_, points) in active]
+        for (i, (generator, _)), given in zip(active, values, strict=True):
+            advance(i, generator, given)
+    return [results[i] for i in sorted(results)]
+
+
+def mapped(workers: Map, asked: Sequence[tuple[Guarded, Points, int]]) -> list[list[Output | Exception]]:
+    """Each function at the first so many of its points, all handed to the workers at once."""
+    tasks = ((guarded, points.column(j)) for guarded, points, count in asked for j in range(count))
+    with strictly(asked[0][0].call.backend, any(points.is_complex for _, points, _ in asked)):
+        got = iter(list(workers(_ask, tasks)))
+    return [[next(got) for _ in range(count)] for _, _, count in asked]
+
+
+def _ask(task: tuple[Guarded, Array]) -> Output | Exception:
+    guarded, point = task
+    return guarded(point)
+
+
+def strictly(backend: Backend, is_complex: bool) -> AbstractContextManager[None]:
+    """At complex points a warning that an imaginary part is lost counts as an exception."""
+    return _raising(backend.complex_warnings) if is_complex else nullcontext()
 
 
 def _width(output: Output | Exception) -> int:

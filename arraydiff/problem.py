@@ -24,6 +24,11 @@ class Measured(Protocol):
         """A result with `derivative`, `error_estimate` of the same structure, `value`, `aux`, and what it cost."""
 
 
+def is_measured(fun: Callable[..., Any]) -> bool:
+    """Whether `fun` is `Measured`: a derivative of ours."""
+    return hasattr(type(fun), "measure")
+
+
 class Output(NamedTuple):
     """What one call of f gave."""
 
@@ -60,7 +65,7 @@ class Call:
     @cached_property
     def measured(self) -> bool:
         """Whether f is `Measured`: a derivative of ours."""
-        return hasattr(type(self.fun), "measure")
+        return is_measured(self.fun)
 
     @cached_property
     def plain(self) -> bool:
@@ -69,6 +74,11 @@ class Call:
         return (
             self.single and leaf is not None and len(leaf.shape) == 1 and leaf.constant is None and not leaf.is_complex
         )
+
+    @property
+    def joins(self) -> bool:
+        """Whether points of several problems can go in one call, where they differ in what is displaced alone."""
+        return not (self.has_aux or self.measured or any(leaf.constant is not None for leaf in self.layout.leaves))
 
     def __call__(self, points: Array) -> Output:
         """f at one point (n,), or at a block (n, k) where f is vectorised."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
+import array_api_compat
 import numpy as np
 
 from arraydiff._typing import Array, Namespace
@@ -93,6 +94,15 @@ class Backend:
     def ray(self, n: int, dtype: Any) -> Array:
         """n numbers in ±[1/2, 1], always the same ones."""
         return self.asarray(_host_ray(n), dtype)
+
+    def elsewhere(self, device: Any) -> Backend:
+        """The same library on another of its devices."""
+        probe = array_api_compat.to_device(self.xp.zeros((0,), device=self.device), device)
+        return replace(self, device=array_api_compat.device(probe))
+
+    def moved(self, array: Array) -> Array:
+        """An array of this library, on this device."""
+        return array_api_compat.to_device(array, self.device)
 
     def on_device(self) -> contextlib.AbstractContextManager[Any]:
         """Entered once a public call: what is created lands on x's device."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import array_api_compat
@@ -29,6 +29,18 @@ class CupyBackend(Backend):
 
     def read(self, codes: Array) -> list[int]:
         return list(codes.get().tolist())
+
+    def elsewhere(self, device: Any) -> Backend:
+        there = replace(self, device=type(self.device)(device))
+        with there.device:
+            self.xp.zeros((0,))  # a device that does not exist fails here, not in the middle of a derivative
+        return there
+
+    def moved(self, array: Array) -> Array:
+        if array.device == self.device:
+            return array
+        with self.device:
+            return array.copy()  # from any device to the current one
 
     def on_device(self) -> contextlib.AbstractContextManager[Any]:
         manager: contextlib.AbstractContextManager[Any] = self.device

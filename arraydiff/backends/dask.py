@@ -29,6 +29,9 @@ class DaskBackend(Backend):
     def indices(self, which: Sequence[int]) -> Array:
         return np.asarray(list(which), dtype=np.int64)  # Dask 2026.8: take(x, dask array of [0]) has the shape of x
 
+    def elsewhere(self, device: Any) -> Backend:
+        raise ValueError("Dask's arrays have no device of their own; leave devices out")
+
     def settle(self, array: Array) -> Array:
         return array.persist()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +41,18 @@ class JaxBackend(Backend):
 
     def read(self, codes: Array) -> list[int]:
         return list(np.asarray(codes).tolist())
+
+    def elsewhere(self, device: Any) -> Backend:
+        import jax
+
+        if device not in jax.devices(getattr(device, "platform", None)):
+            raise ValueError("jax.devices() lists those that there are: give some of them")
+        return replace(self, device=device)
+
+    def moved(self, array: Array) -> Array:
+        import jax
+
+        return jax.device_put(array, self.device)
 
     def on_device(self) -> contextlib.AbstractContextManager[Any]:
         import jax
