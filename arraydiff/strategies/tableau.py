@@ -29,6 +29,7 @@ MEDIAN_SHARE = 0.7
 EVIDENCE = 3.0  # noise does not fall with the size of a window; truncation does, by more than this
 MODEST_RANGE = 0.05  # the same for three samples that agree
 ODD_OVER_EVEN = 8.0  # noise shows in both parts of f alike; steps far beyond its length need not
+GROWN = 8.0  # eps of f where it is larger: rounding is no more than this there
 MANY = 8  # outputs: of so many, changes of some vanish by accident
 ACCIDENT = 0.3  # of the change that the fall of all outputs foretells
 SMALL_RANGE = 3e-3  # a noise sample that is not small against the range of f is curvature, not noise
@@ -96,7 +97,7 @@ def extrapolate(backend: Backend, rungs: Rungs, noise: Noise, confidence: float)
             read_off = found if noise.known is None else found & xp.isnan(noise.known)
             width = xp.where(read_off, _running_maximum(xp, windows.sample, sigma), width)
             rounding = (width <= high[None, ...]) & read_off[None, ...]
-            width = xp.where(rounding, width * _growth(xp, rungs, windows.size), width)
+            width = xp.where(rounding, _grown(xp, rungs, windows.size, width, noise), width)
         error = truncation + factor * width * windows.gain[:, None, :]
         best = _better(xp, best, windows, error, truncation, _void(xp, rungs, windows, sigma))
     value, error, truncation = best
@@ -215,17 +216,17 @@ def _rounding(xp: Namespace, rungs: Rungs, noise: Noise) -> Array:
     return ROUNDING_HIGH * noise.eps * (size + rungs.reach * xp.abs(rungs.quotient[0, ...]))
 
 
-def _growth(xp: Namespace, rungs: Rungs, size: int) -> Array:
-    """(W, m, k) how much larger f is on the rungs of each window than near x: rounding grows with f."""
+def _grown(xp: Namespace, rungs: Rungs, size: int, width: Array, noise: Noise) -> Array:
+    """(W, m, k) the rounding that `width` is near x, on the rungs of each window, where f may be larger."""
     middle = xp.abs(rungs.base)[None, ...] if rungs.mean is None else xp.abs(rungs.mean)
-    reached = middle + rungs.step[:, None, :] * xp.abs(rungs.quotient)
-    reached = _finite_or(xp, reached, 0.0)
+    reached = _finite_or(xp, middle + rungs.step[:, None, :] * xp.abs(rungs.quotient), 0.0)
     count = int(reached.shape[0]) - size + 1
     largest = reached[:count, ...]
     for i in range(1, size):
         largest = xp.maximum(largest, reached[i : i + count, ...])
     near = xp.maximum(reached[0, ...], xp.abs(rungs.base))
-    return xp.where(near > 0, xp.maximum(largest / near, xp.ones_like(largest)), xp.ones_like(largest))
+    grown = width * largest / xp.where(near > 0, near, xp.ones_like(near))
+    return xp.maximum(width, xp.minimum(grown, GROWN * noise.eps * largest))
 
 
 def _widening(xp: Namespace, noise: Noise, sigma: Array) -> Array | float:
