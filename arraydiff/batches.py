@@ -101,7 +101,11 @@ def done(transform: Transform, calls: Sequence[Call], alike: bool, lost: Callabl
     started, config = perf_counter(), transform.options.config
     bounds, evaluators, works = [], [], []
     for i, (args, kwargs) in enumerate(calls):
-        bound = transform._bind(tuple(args), kwargs)
+        try:
+            bound = transform._bind(tuple(args), kwargs)
+        except Exception as error:
+            lost(i, error)
+            raise
         evaluator = Evaluator(bound.problem.call, config.workers, config.max_evaluations, transform._check_output)
         evaluator.turn = i
         bounds.append(bound)

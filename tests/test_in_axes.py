@@ -230,6 +230,12 @@ def test_a_failure_names_its_point() -> None:
     assert any("point 3 of the batch" in note for note in caught.value.__notes__)
 
 
+def test_a_point_outside_its_bounds_is_named() -> None:
+    with pytest.raises(ValueError, match=r"x\[1\] lies outside") as caught:
+        ad.grad(np.sum, in_axes=0, bounds=(0, 1))(np.array([[0.5, 0.5], [0.5, 2.0]]))
+    assert any("point 1 of the batch" in note for note in caught.value.__notes__)
+
+
 def test_a_vectorised_failure_names_its_point() -> None:
     def f(x: Any) -> Any:
         if np.any(x[0] == POINTS[3, 0]):
