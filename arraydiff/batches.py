@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -20,7 +20,7 @@ from arraydiff.evaluator import Evaluator
 from arraydiff.explain import Stories
 from arraydiff.record import active_records, unrecorded
 from arraydiff.result import DerivativeResult
-from arraydiff.together import drive_together, naming
+from arraydiff.together import drive_together, kept, raised
 
 STACKED = ("derivative", "value", "aux", "error_estimate", "step_sizes", "status", "condition", "noise_level")
 """Fields of a result that get an axis of points in front."""
@@ -50,21 +50,23 @@ class Batched:
         """The derivatives as bare arrays, with an axis of points in front."""
         if self.transform.options.full_output:
             return self.result(*args, **kwargs)
-        transform, done = self.transform, self._run(args, kwargs)
-        with done.backend.on_device(), done.backend.quietly():
+        transform, ready = self.transform, self._run(args, kwargs)
+        with ready.backend.on_device(), ready.backend.quietly():
             delivered = []
-            for i, (bound, derivative) in enumerate(done.pairs):
-                with naming(i):
-                    delivered.append(transform._delivered(bound, derivative))
-            transform._warn([derivative for _, derivative in done.pairs])
-            bare = [transform._bare(*pair, values) for pair, values in zip(done.pairs, delivered, strict=True)]
-            return _stacked(done.backend, bare, "what is returned")
+            for i, pair in enumerate(ready.pairs):
+                try:
+                    delivered.append(transform._delivered(*pair))
+                except Exception as error:  # noqa: BLE001
+                    raised(i, error)
+            transform._warn([derivative for _, derivative in ready.pairs])
+            bare = [transform._bare(*pair, values) for pair, values in zip(ready.pairs, delivered, strict=True)]
+            return _stacked(ready.backend, bare, "what is returned")
 
     def result(self, *args: Any, **kwargs: Any) -> Any:
         """The derivatives with error bars and flags, stacked; costs are totals, `rounds` are shared by the points."""
-        done = self._run(args, kwargs)
-        with done.backend.on_device(), done.backend.quietly():
-            return _joined(done, [self.transform._result(*pair) for pair in done.pairs])
+        ready = self._run(args, kwargs)
+        with ready.backend.on_device(), ready.backend.quietly():
+            return _joined(ready, [self.transform._result(*pair) for pair in ready.pairs])
 
     def measure(self, *args: Any, **kwargs: Any) -> DerivativeResult:
         """What an outer derivative needs of this one."""
@@ -87,30 +89,59 @@ class Batched:
         raise ValueError("a plan is learnt at one point: call plan(x) of the derivative without in_axes")
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Done:
-        started, transform = perf_counter(), self.transform
-        batch = Batch.of(transform, self.axes, args, kwargs)
-        bounds = []
-        for i in range(batch.size):
-            with naming(i):
-                bounds.append(transform._bind(*batch.entry(i)))
-        backend, config = bounds[0].problem.backend, transform.options.config
-        evaluators = [
-            Evaluator(bound.problem.call, config.workers, config.max_evaluations, transform._check_output)
-            for bound in bounds
-        ]
-        for i, evaluator in enumerate(evaluators):
-            evaluator.turn = i
-        works = [
-            derivation(bound.problem, config, transform._index(bound), evaluator)
-            for bound, evaluator in zip(bounds, evaluators, strict=True)
-        ]
-        with backend.on_device(), backend.quietly():
-            derivatives, rounds = drive_together(evaluators, works, alike=batch.alike)
-        done = Done(backend, list(zip(bounds, derivatives, strict=True)), rounds, perf_counter() - started)
-        for derivative in derivatives:
+        batch = Batch.of(self.transform, self.axes, args, kwargs)
+        return done(self.transform, [batch.entry(i) for i in range(batch.size)], batch.alike, raised)
+
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def done(transform: Transform, calls: Sequence[Call], alike: bool, lost: Callable[[int, Exception], Exception]) -> Done:
+    """The derivatives for all calls, in lockstep."""
+    started, config = perf_counter(), transform.options.config
+    bounds, evaluators, works = [], [], []
+    for i, (args, kwargs) in enumerate(calls):
+        try:
+            bound = transform._bind(tuple(args), kwargs)
+        except Exception as error:
+            lost(i, error)
+            raise
+        evaluator = Evaluator(bound.problem.call, config.workers, config.max_evaluations, transform._check_output)
+        evaluator.turn = i
+        bounds.append(bound)
+        evaluators.append(evaluator)
+        works.append(derivation(bound.problem, config, transform._index(bound), evaluator))
+    backend = bounds[0].problem.backend
+    with backend.on_device(), backend.quietly():
+        derivatives, rounds = drive_together(evaluators, works, alike=alike, lost=lost)
+    pairs: list[tuple[Bound, Derivative]] = []
+    errors: dict[int, Exception] = {}
+    calls_lost = points_lost = 0
+    for i, (bound, derivative) in enumerate(zip(bounds, derivatives, strict=True)):
+        if isinstance(derivative, Exception):
+            errors[i] = derivative
+            calls_lost, points_lost = calls_lost + evaluators[i].calls, points_lost + evaluators[i].points
+        else:
             transform._learn(derivative)
-        done.count()
-        return done
+            pairs.append((bound, derivative))
+    ready = Done(backend, pairs, errors, calls_lost, points_lost, rounds, perf_counter() - started)
+    ready.count()
+    return ready
+
+
+def measured(transform: Transform, calls: Sequence[Call], alike: bool) -> list[DerivativeResult | Exception]:
+    """What an outer derivative needs, for several of its points at once."""
+    with unrecorded():
+        inner = done(transform, calls, alike, kept)
+    with inner.backend.on_device(), inner.backend.quietly():
+        results = [transform._result(*pair) for pair in inner.pairs]
+    if inner.errors and results:  # one call at one point is counted for an exception: the rest goes with a result
+        calls_more, points_more = inner.calls_lost - len(inner.errors), inner.points_lost - len(inner.errors)
+        one = results[0]
+        more = {"function_calls": one.function_calls + calls_more, "function_points": one.function_points + points_more}
+        results[0] = replace(one, **more)
+    given = iter(results)
+    return [inner.errors.get(i) or next(given) for i in range(len(calls))]
 
 
 @dataclass(frozen=True)
@@ -119,6 +150,9 @@ class Done:
 
     backend: Backend
     pairs: list[tuple[Bound, Derivative]]
+    errors: dict[int, Exception]  # what was kept of the points that have no derivative
+    calls_lost: int  # and what they cost
+    points_lost: int
     rounds: int  # shared
     time: float
 
@@ -180,9 +214,9 @@ def _owners(names: Any, trees: Any) -> list[Place]:
     return [name for name, tree in zip(names, trees, strict=True) for _ in flat(tree)[0]]
 
 
-def _joined(done: Done, results: Sequence[Any]) -> Any:
+def _joined(ready: Done, results: Sequence[Any]) -> Any:
     """One result of those of all points."""
-    stacked = {name: _stacked(done.backend, [getattr(r, name) for r in results], name) for name in STACKED}
+    stacked = {name: _stacked(ready.backend, [getattr(r, name) for r in results], name) for name in STACKED}
     methods = tuple(result.method_used for result in results)
     return replace(
         results[0],
@@ -191,8 +225,8 @@ def _joined(done: Done, results: Sequence[Any]) -> Any:
         reason=_told([result.reason for result in results]),
         function_calls=sum(result.function_calls for result in results),
         function_points=sum(result.function_points for result in results),
-        rounds=done.rounds,
-        computation_time=done.time,
+        rounds=ready.rounds,
+        computation_time=ready.time,
         warnings=[f"point {i}: {text}" for i, result in enumerate(results) for text in result.warnings],
         exceptions=tuple(error for result in results for error in result.exceptions),
         story=Stories(tuple(results)),

@@ -108,6 +108,22 @@ class Transform:
             result: DerivativeResult = self.result(*args, **kwargs)
         return result
 
+    @property
+    def shares_calls(self) -> bool:
+        """Whether `measure_all` shares calls of f: f is vectorised, and differentiated the common way."""
+        mine = type(self)
+        common = mine._differentiate is Transform._differentiate and mine._bind is Transform._bind
+        return common and self.options.config.vectorized
+
+    def measure_all(self, calls: Sequence[tuple[Any, Any]], *, alike: bool) -> list[DerivativeResult | Exception]:
+        """`measure` for several calls in lockstep, exceptions in the places of results.
+
+        `alike`: the calls differ in the differentiated arguments alone.
+        """
+        from arraydiff.batches import measured  # which knows this class
+
+        return measured(self, calls, alike)
+
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Bound, Derivative]:
         bound = self._bind(args, kwargs)
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():

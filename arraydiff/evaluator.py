@@ -17,6 +17,9 @@ from arraydiff.errors import BudgetSpent
 from arraydiff.problem import Call, Output
 from arraydiff.seam import Asking, Points, Rounds, Values
 
+MEASURED_NUMBERS = 2**19
+"""Entries of derivatives that are made together, each with some sixty numbers in the ladders: 256 MiB."""
+
 T = TypeVar("T")
 Map = Callable[..., Iterable[Any]]
 
@@ -112,6 +115,8 @@ class Evaluator:
             return [self._block(points, count) for points, count in zip(wanted, counts, strict=True)]
         if self.workers is not None:
             return mapped(self.workers, [(self.guarded, *pair) for pair in zip(wanted, counts, strict=True)])
+        if self.call.measured_in_blocks:
+            return measured([(self, *pair) for pair in zip(wanted, counts, strict=True)])
         return [self._one_by_one(points, count) for points, count in zip(wanted, counts, strict=True)]
 
     def finish(self, wanted: Sequence[Points], got: Sequence[list[Output | Exception]]) -> list[Values]:
@@ -161,9 +166,9 @@ class Evaluator:
             return [*first, *(self.guarded(points.block(j, j + 1)) for j in range(len(first), count))]
 
     def _values(self, points: Points, outputs: list[Output | Exception]) -> Values:
+        failure = self._count(points, outputs)
         if points.starts_at_x:
             self._keep_origin(outputs[0])
-        failure = self._count(points, outputs)
         short = points.count - sum(_width(output) for output in outputs)
         if failure is None and short:
             failure = BudgetSpent(f"max_evaluations={self.max_evaluations} is spent")
@@ -246,6 +251,20 @@ def mapped(workers: Map, asked: Sequence[tuple[Guarded, Points, int]]) -> list[l
 def _ask(task: tuple[Guarded, Array]) -> Output | Exception:
     guarded, point = task
     return guarded(point)
+
+
+def measured(asked: Sequence[tuple[Evaluator, Points, int]]) -> list[list[Output | Exception]]:
+    """Derivatives of a vectorised function, its calls shared by as many points as their ladders' memory allows."""
+    first = asked[0][0]
+    points = [wanted.column(j) for _, wanted, count in asked for j in range(count)]
+    size = int(points[0].shape[0] if first.output is None else first.base.values.shape[0]) if points else 1
+    most = max(1, MEASURED_NUMBERS // max(size, 1))
+    at_x = all(wanted.starts_at_x and count == 1 for _, wanted, count in asked)
+    with first.backend.openly(first.call.error_state) if at_x else nullcontext():
+        got = iter(
+            [one for start in range(0, len(points), most) for one in first.call.many(points[start : start + most])]
+        )
+    return [[next(got) for _ in range(count)] for _, _, count in asked]
 
 
 def strictly(backend: Backend, is_complex: bool) -> AbstractContextManager[None]:

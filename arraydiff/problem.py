@@ -84,11 +84,7 @@ class Call:
         """f at one point (n,), or at a block (n, k) where f is vectorised."""
         args, kwargs = self._arguments(points)
         if self.measured:
-            inner = self.fun.measure(*args, **kwargs)  # type: ignore[attr-defined]
-            output = self._output(inner.derivative, points, inner.aux)
-            noise = self._output(inner.error_estimate, points, None).values
-            cost = {"calls": inner.function_calls, "points": inner.function_points}
-            return output._replace(noise=noise, inner_value=inner.value, **cost)
+            return self._measured(self.fun.measure(*args, **kwargs), points)  # type: ignore[attr-defined]
         value, aux = self.fun(*args, **kwargs), None
         if self.has_aux:
             if not isinstance(value, tuple) or len(value) != 2:
@@ -97,6 +93,27 @@ class Call:
                 )
             value, aux = value
         return self._output(value, points, aux)
+
+    @cached_property
+    def measured_in_blocks(self) -> bool:
+        """Whether f is a derivative of a vectorised function, which serves several of our points in one call."""
+        return self.measured and bool(getattr(self.fun, "shares_calls", False))
+
+    def many(self, points: Sequence[Array]) -> list[Output | Exception]:
+        """As called at each point, f's own calls shared by them; what is raised at a point stands in its place."""
+        calls, fun = [self._arguments(point) for point in points], self.fun
+        alike = set(self.places) <= set(fun.options.argnums.places(fun, *calls[0]))  # type: ignore[attr-defined]
+        results = fun.measure_all(calls, alike=alike)  # type: ignore[attr-defined]
+        return [
+            one if isinstance(one, Exception) else self._measured(one, point)
+            for one, point in zip(results, points, strict=True)
+        ]
+
+    def _measured(self, inner: Any, points: Array) -> Output:
+        output = self._output(inner.derivative, points, inner.aux)
+        noise = self._output(inner.error_estimate, points, None).values
+        cost = {"calls": inner.function_calls, "points": inner.function_points}
+        return output._replace(noise=noise, inner_value=inner.value, **cost)
 
     def _arguments(self, points: Array) -> tuple[list[Any], dict[str, Any]]:
         if self.plain and points.ndim == 1 and points.dtype == self.layout.leaves[0].dtype:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from arraydiff.devices import SpreadCall
-from arraydiff.evaluator import Evaluator, Guarded, mapped, strictly
+from arraydiff.engine import BLOCK_BYTES
+from arraydiff.evaluator import Evaluator, Guarded, mapped, measured, strictly
 from arraydiff.problem import Output
 from arraydiff.seam import Points, Rounds, Values
 
@@ -21,43 +21,59 @@ Outputs = list[Output | Exception]
 class Asked:
     """Points of one problem, and how many of them may be evaluated."""
 
-    who: int
     evaluator: Evaluator
     points: Points
     count: int
 
 
-def drive_together(evaluators: Sequence[Evaluator], works: Sequence[Rounds[T]], *, alike: bool) -> tuple[list[T], int]:
-    """The results of all works, and how many rounds were waited for; `alike`: f is the same function for all of them."""
+def drive_together(
+    evaluators: Sequence[Evaluator],
+    works: Sequence[Rounds[T]],
+    *,
+    alike: bool,
+    lost: Callable[[int, Exception], Exception],
+) -> tuple[list[T | Exception], int]:
+    """The results of all works, and how many rounds were waited for.
+
+    `alike`: f is the same function for all of them.  `lost` raises what came up in one of them, or gives what is to stand
+    in the place of its result.
+    """
     given: dict[int, list[Values] | None] = dict.fromkeys(range(len(works)))
-    results: dict[int, T] = {}
+    results: dict[int, T | Exception] = {}
     rounds = 0
     while given:
         wanted = {}
         for i, values in given.items():
-            with naming(i):
-                try:
-                    wanted[i] = works[i].send(values)  # type: ignore[arg-type]
-                except StopIteration as done:
-                    results[i] = done.value
+            try:
+                wanted[i] = works[i].send(values)  # type: ignore[arg-type]
+            except StopIteration as done:
+                results[i] = done.value
+            except Exception as error:  # noqa: BLE001 - whatever f raises costs its own point only
+                results[i] = lost(i, error)
         rounds += bool(wanted)
-        given = dict(_round(evaluators, wanted, alike))
+        given = {}
+        for i, outputs in _round(evaluators, wanted, alike).items():
+            try:
+                given[i] = evaluators[i].finish(wanted[i], outputs)
+            except Exception as error:  # noqa: BLE001
+                results[i] = lost(i, error)
     return [results[i] for i in range(len(works))], rounds
 
 
-@contextmanager
-def naming(i: int) -> Iterator[None]:
-    """What is raised inside is said to be of point i."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"this is of point {i} of the batch (counted from 0)")
-        raise
+def raised(i: int, error: Exception) -> Exception:
+    """For users, an exception says of which point it is."""
+    error.add_note(f"this is of point {i} of the batch (counted from 0)")
+    raise error
+
+
+def kept(_i: int, error: Exception) -> Exception:
+    """For an outer derivative, an exception costs its own point only."""
+    return error.with_traceback(None)
 
 
 def _round(
     evaluators: Sequence[Evaluator], wanted: Mapping[int, list[Points]], alike: bool
-) -> Iterator[tuple[int, list[Values]]]:
+) -> dict[int, list[Outputs]]:
     got: dict[int, list[Outputs]] = {}
     open_calls: dict[int, list[Asked]] = {}
     for i, asked in wanted.items():
@@ -66,13 +82,9 @@ def _round(
             got[i] = refused
         else:
             counts = evaluator.begin(asked)
-            open_calls[i] = [Asked(i, evaluator, *pair) for pair in zip(asked, counts, strict=True)]
+            open_calls[i] = [Asked(evaluator, *pair) for pair in zip(asked, counts, strict=True)]
     answers = iter(_answers(open_calls, alike))
-    for i, calls in open_calls.items():
-        got[i] = [next(answers) for _ in calls]
-    for i, asked in wanted.items():
-        with naming(i):
-            yield i, evaluators[i].finish(asked, got[i])
+    return got | {i: [next(answers) for _ in calls] for i, calls in open_calls.items()}
 
 
 def _answers(open_calls: Mapping[int, list[Asked]], alike: bool) -> list[Outputs]:
@@ -87,33 +99,55 @@ def _answers(open_calls: Mapping[int, list[Asked]], alike: bool) -> list[Outputs
         return _in_blocks(asked) if alike and first.call.joins else _apart(open_calls)
     if first.workers is not None:
         return mapped(first.workers, [(one.evaluator.guarded, one.points, one.count) for one in asked])
+    if alike and first.call.measured_in_blocks:
+        return measured([(one.evaluator, one.points, one.count) for one in asked])
     return _apart(open_calls)
 
 
 def _apart(open_calls: Mapping[int, list[Asked]]) -> list[Outputs]:
     """Each problem on its own."""
-    answers = []
-    for i, calls in open_calls.items():
-        with naming(i):
-            answers += calls[0].evaluator.called([one.points for one in calls], [one.count for one in calls])
-    return answers
+    return [outputs for calls in open_calls.values() for outputs in _alone(calls)]
+
+
+def _alone(calls: Sequence[Asked]) -> list[Outputs]:
+    """Chunks of one problem; what f raises at x itself is raised again when it is read."""
+    try:
+        return calls[0].evaluator.called([one.points for one in calls], [one.count for one in calls])
+    except Exception as error:  # noqa: BLE001
+        return [[error] for _ in calls]
 
 
 def _in_blocks(asked: Sequence[Asked]) -> list[Outputs]:
     """All real points in one call of a vectorised f, all complex ones in another."""
     answers: list[Outputs] = [[] for _ in asked]
     for is_complex in (False, True):
-        places = [j for j, one in enumerate(asked) if one.count and one.points.is_complex is is_complex]
-        if places:
+        for places in _fitting(asked, [j for j, one in enumerate(asked) if one.points.is_complex is is_complex]):
             for j, outputs in zip(places, _block([asked[j] for j in places]), strict=True):
                 answers[j] = outputs
     return answers
 
 
+def _fitting(asked: Sequence[Asked], places: Sequence[int]) -> Iterator[list[int]]:
+    """Runs of places whose points fit one block, as the chunks of one problem do."""
+    run: list[int] = []
+    size = 0
+    for j in places:
+        one = asked[j]
+        m = 1 if one.evaluator.output is None else int(one.evaluator.base.values.shape[0])
+        more = 8 * one.count * (one.evaluator.call.layout.size + m)
+        if run and size + more > BLOCK_BYTES:
+            yield run
+            run, size = [], 0
+        if one.count:
+            run, size = [*run, j], size + more
+    if run:
+        yield run
+
+
 def _block(asked: Sequence[Asked]) -> list[Outputs]:
     """One call for all; where it raises, one for each."""
     if len(asked) == 1:
-        return [_alone(one) for one in asked]
+        return [_alone([one])[0] for one in asked]
     first, call = asked[0].evaluator, Guarded(asked[0].evaluator.call)
     joined = first.backend.xp.concat([one.points.block(0, one.count) for one in asked], axis=1)
     if all(one.points.starts_at_x and one.count == 1 for one in asked):  # in the open, as one by one
@@ -126,13 +160,8 @@ def _block(asked: Sequence[Asked]) -> list[Outputs]:
         first.calls += 1
         for one in asked:
             one.evaluator.points += one.count  # seen by f in the call that raised
-        return [_alone(one) for one in asked]
+        return [_alone([one])[0] for one in asked]
     return _parted(output, [one.count for one in asked])
-
-
-def _alone(asked: Asked) -> Outputs:
-    with naming(asked.who):
-        return asked.evaluator.called([asked.points], [asked.count])[0]
 
 
 def _parted(output: Output, counts: Sequence[int]) -> list[Outputs]:

@@ -92,10 +92,47 @@ def test_a_vectorised_jacobian_is_called_once_a_round() -> None:
     np.testing.assert_allclose(batch.jacobian, [ad.jacobian(curve)(x) for x in POINTS], rtol=1e-12)
 
 
-def test_a_vectorised_hessian_is_right() -> None:
-    expected = [ad.hessian(wavy)(x) for x in POINTS]
-    np.testing.assert_allclose(ad.hessian(wavy, in_axes=0, vectorized=True)(POINTS), expected, rtol=1e-7)
-    np.testing.assert_allclose(ad.hessian(wavy, vectorized=True)(POINTS[0]), expected[0], rtol=1e-7)
+@pytest.mark.parametrize("method", ["adaptive", "richardson", "central"])
+def test_the_points_of_a_vectorised_hessian_share_the_calls_of_f(method: str) -> None:
+    f = Recorder(wavy, -1)
+    singles = loop(lambda: ad.hessian(wavy, method=method), POINTS)
+    one = ad.hessian(f, method=method, vectorized=True).result(POINTS[0])
+    np.testing.assert_allclose(one.hessian, singles[0].hessian, rtol=1e-7)
+    assert (one.function_calls, one.function_points) == (f.calls, f.points)
+    assert one.function_calls < one.function_points / 10
+    all_of_them = ad.hessian(f, method=method, in_axes=0, vectorized=True).result(POINTS)
+    np.testing.assert_allclose(all_of_them.hessian, [single.hessian for single in singles], rtol=1e-7)
+    assert all_of_them.function_calls == f.calls - one.function_calls <= 1.5 * one.function_calls
+
+
+def test_a_vectorised_hessian_counts_what_f_saw_where_it_raises() -> None:
+    def f(x: Any) -> Any:
+        if np.any(x[0].real > 1.0001):
+            raise ValueError("outside")
+        return np.sum(x**3, axis=0)
+
+    recorded, x = Recorder(f, -1), np.array([1.0, 2.0])
+    result = ad.hessian(recorded, vectorized=True, method="central", step_size=1e-3, bounds=(0, None)).result(x)
+    assert (result.function_calls, result.function_points) == (recorded.calls, recorded.points)
+    assert result.exceptions
+    assert abs(result.hessian[1, 1] - 12) < 1e-4
+    with pytest.raises(ValueError, match="outside") as caught:
+        ad.hessian(f, vectorized=True, in_axes=0)(np.array([[0.5, 1.0], [2.0, 1.0]]))
+    assert any("point 1 of the batch" in note for note in caught.value.__notes__)
+
+
+def test_a_block_for_all_points_stays_as_small_as_one_for_a_chunk() -> None:
+    sizes: list[int] = []
+
+    def f(x: Any) -> Any:
+        sizes.append(8 * (x.shape[0] + 1) * x.shape[1])
+        return np.sum(x * x, axis=0)
+
+    points = rng.uniform(1, 2, (40, 100))
+    batch = ad.grad(f, in_axes=0, vectorized=True, method="central").result(points)
+    assert max(sizes) <= 2**22
+    assert batch.function_calls == len(sizes) > batch.rounds
+    np.testing.assert_allclose(batch.gradient, 2 * points, rtol=1e-6)
 
 
 def test_points_that_take_different_ways_keep_their_own() -> None:
@@ -191,6 +228,12 @@ def test_a_failure_names_its_point() -> None:
     with pytest.raises(ArithmeticError, match="no root") as caught:
         ad.grad(f, in_axes=0)(POINTS)
     assert any("point 3 of the batch" in note for note in caught.value.__notes__)
+
+
+def test_a_point_outside_its_bounds_is_named() -> None:
+    with pytest.raises(ValueError, match=r"x\[1\] lies outside") as caught:
+        ad.grad(np.sum, in_axes=0, bounds=(0, 1))(np.array([[0.5, 0.5], [0.5, 2.0]]))
+    assert any("point 1 of the batch" in note for note in caught.value.__notes__)
 
 
 def test_a_vectorised_failure_names_its_point() -> None:
