@@ -86,10 +86,6 @@ class Backend:
         """Results of ours, computed, where the library is lazy: else 0 / 0 of a tableau warns when the user computes."""
         return arrays
 
-    def settled(self, *records: Any) -> tuple[Any, ...]:
-        """Dataclasses whose arrays are computed, all at once, where the library is lazy: a graph grows with every stage."""
-        return records
-
     def read(self, codes: Array) -> list[int]:
         """The one place where the host waits for the device: a 1-D array of small integers."""
         return [int(codes[i]) for i in range(codes.shape[0])]

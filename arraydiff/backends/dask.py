@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import array_api_compat
@@ -36,13 +36,6 @@ class DaskBackend(Backend):
         import dask
 
         return tuple(dask.persist(*arrays, scheduler="synchronous"))
-
-    def settled(self, *records: Any) -> tuple[Any, ...]:
-        held = [{item.name: getattr(record, item.name) for item in fields(record)} for record in records]
-        lazy = [(parts, name) for parts in held for name in parts if self.owns(parts[name])]
-        for (parts, name), array in zip(lazy, self.computed(*(parts[name] for parts, name in lazy)), strict=True):
-            parts[name] = array
-        return tuple(replace(record, **parts) for record, parts in zip(records, held, strict=True))
 
     def gather(self, columns: Sequence[Array]) -> Array:
         return self.xp.stack(list(columns), axis=-1).rechunk(-1)

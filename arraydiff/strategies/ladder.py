@@ -189,12 +189,6 @@ def narrowed(ladder: Ladder, which: Sequence[int]) -> Ladder:
     return replace(ladder, lines=ladder.lines.take(which), rungs=Rungs(**picked), noise=noise, **own)
 
 
-def settled(ladder: Ladder) -> Ladder:
-    """The ladder with its arrays computed, where the library is lazy: stages pass on numbers, not graphs."""
-    ladder, rungs = ladder.backend.settled(ladder, ladder.rungs)
-    return replace(ladder, rungs=rungs)
-
-
 def noted(ladder: Ladder, estimate: Estimate) -> Ladder:
     """The ladder with the estimate of this stage remembered, where its bar is the smallest so far."""
     xp = ladder.backend.xp

@@ -17,7 +17,7 @@ from arraydiff.noise import Noise
 from arraydiff.probe import sighted
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Prepared, Pushforward
-from arraydiff.strategies.ladder import Finished, Ladder, begin, climb, finish, narrowed, noted, settled
+from arraydiff.strategies.ladder import Finished, Ladder, begin, climb, finish, narrowed, noted
 from arraydiff.strategies.placing import placed
 from arraydiff.strategies.planning import DONE, DOWNWARDS, UPWARDS, plan, scouts
 from arraydiff.strategies.pooling import asked, refined
@@ -127,10 +127,10 @@ def _climbed(ladder: Ladder, config: DifferentiationConfig, value: Array) -> Ask
     if ladder.stage == 0:
         ladder = yield from climb(ladder, scouts(ladder, config))
     while True:
-        ladder = settled(refined(ladder))
-        (estimate,) = ladder.backend.settled(extrapolate(ladder.backend, ladder.rungs, ladder.noise, widen))
+        ladder = refined(ladder)
+        estimate = extrapolate(ladder.backend, ladder.rungs, ladder.noise, widen)
         ladder = noted(ladder, estimate)
-        (following,) = ladder.backend.settled(plan(ladder, estimate, config))
+        following = plan(ladder, estimate, config)
         if ladder.noise.asks and not ladder.spent:
             noise = yield from asked(ladder, estimate, following, config, value)
             if noise.loud:  # the scouts stood where noise hides f: anew
