@@ -17,6 +17,7 @@ from arraydiff.problem import Output, Problem
 from arraydiff.result import SMALL_SHARE, UNVOUCHED, Status
 from arraydiff.seam import Prepared, Strategy
 from arraydiff.strategies import strategy_of
+from arraydiff.strategies.hosted import hosted
 from arraydiff.strategies.richardson import Richardson
 
 STATE_BYTES = 2**25
@@ -83,7 +84,7 @@ def differentiate(
     started = perf_counter()
     evaluator = Evaluator(problem.call, config.workers, config.max_evaluations, check)
     strategy = strategy or (strategy_of(config) if index else Richardson())  # which evaluates f at x, and no more
-    problem = replace(problem, directions=len(index))
+    strategy, problem = hosted(strategy, problem.backend), replace(problem, directions=len(index))
     (prepared,) = evaluator.run([strategy.prepare(problem, config)])
     value = prepared.value if make is not elementwise else prepared.value[:1]
     collector = DenseCollector(problem, value, problem.n if size is None else size, index)

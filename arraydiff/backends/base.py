@@ -86,6 +86,19 @@ class Backend:
         """Results of ours, computed, where the library is lazy: else 0 / 0 of a tableau warns when the user computes."""
         return arrays
 
+    @property
+    def host(self) -> Backend | None:
+        """Where strategies compute, if not on arrays of this library: a lazy one makes a graph of every operation."""
+        return None
+
+    def to_host(self, *arrays: Array) -> tuple[Array, ...]:
+        """Arrays for `host`, computed together."""
+        return arrays
+
+    def from_host(self, array: Array, like: Array) -> Array:
+        """An array of `host` (n,) or (n, k) as one of this library, laid out as `like` (n,)."""
+        return self.asarray(array)
+
     def read(self, codes: Array) -> list[int]:
         """The one place where the host waits for the device: a 1-D array of small integers."""
         return [int(codes[i]) for i in range(codes.shape[0])]
