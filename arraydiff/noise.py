@@ -86,7 +86,9 @@ def noise_at(problem: Problem, config: DifferentiationConfig, first: Values) -> 
 
 def may_probe(problem: Problem, config: DifferentiationConfig) -> bool:
     """Whether noise is to be measured, points may go where the probe's go, and its polynomials are as fine as f."""
-    return problem.eps >= FINEST and isinstance(config.noise, str) and config.min_step is None and config.max_step is None
+    return (
+        problem.eps >= FINEST and isinstance(config.noise, str) and config.min_step is None and config.max_step is None
+    )
 
 
 def _as_given(problem: Problem, level: PyTree, value: Array) -> Array:

@@ -1,4 +1,7 @@
-"""What works on which array library, found out by trying; ``python -m tests.capabilities --write`` renews the table of the docs."""
+"""What works on which array library, found out by trying.
+
+``python -m tests.capabilities`` prints the table of docs/backends.md, ``--write`` renews it there.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ import numpy as np
 from array_api_compat import array_namespace
 
 import arraydiff as ad
-from tests.helpers import Backend, tonumpy
+from tests.helpers import Backend
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "backends.md"
 MARKED = re.compile(r"(?<=<!-- capabilities -->\n).*?(?=<!-- end -->)", re.DOTALL)
-YES, NO, NONE = "yes", "no", "–"  # noqa: RUF001
+YES, NO, NONE = "yes", "no", "–"
 X = [0.3, 0.7]
 
 

@@ -50,4 +50,4 @@ class CupyBackend(Backend):
             free = int(self.device.mem_info[0])
             if limit:
                 free = min(free, limit - held)
-        return max(free, 0) + kept
+        return max(free, 0) + int(kept)

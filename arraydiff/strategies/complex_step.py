@@ -220,9 +220,9 @@ def _judged(
 
 def _witnessing(problem: Problem, config: DifferentiationConfig) -> DifferentiationConfig:
     """The options of the ray's ladder: no limits that are meant for single parameters."""
-    stages, tolerance = min(config.max_iterations, WITNESS_STAGES), WITNESS_TOLERANCE
-    if problem.eps < FINEST:  # more digits take more rungs
-        stages, tolerance = config.max_iterations, None
+    fine = problem.eps < FINEST  # more digits take more rungs
+    stages = config.max_iterations if fine else min(config.max_iterations, WITNESS_STAGES)
+    tolerance = None if fine else WITNESS_TOLERANCE
     if problem.n == 1:
         return replace(config, error_tolerance=tolerance, max_iterations=stages, confidence=0.95)
     return replace(
