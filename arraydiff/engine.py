@@ -17,6 +17,7 @@ from arraydiff.problem import Output, Problem
 from arraydiff.result import SMALL_SHARE, UNVOUCHED, Status
 from arraydiff.seam import Prepared, Rounds, Strategy
 from arraydiff.strategies import strategy_of
+from arraydiff.strategies.hosted import hosted
 from arraydiff.strategies.richardson import Richardson
 
 STATE_BYTES = 2**25
@@ -96,7 +97,7 @@ def derivation(
     """As `differentiate`, asking for its rounds: the evaluator counts them, whoever evaluates."""
     started = perf_counter()
     strategy = strategy or (strategy_of(config) if index else Richardson())  # which evaluates f at x, and no more
-    problem = replace(problem, directions=len(index))
+    strategy, problem = hosted(strategy, problem.backend), replace(problem, directions=len(index))
     (prepared,) = yield from lockstep([strategy.prepare(problem, config)])
     value = prepared.value if make is not elementwise else prepared.value[:1]
     collector = DenseCollector(problem, value, problem.n if size is None else size, index)

@@ -15,6 +15,9 @@ from arraydiff.seam import Values
 if TYPE_CHECKING:
     from arraydiff.probe import Probe
 
+FINEST = 2.0**-53
+"""Numbers of a smaller eps have more digits than the constants of the methods, which are float64."""
+
 ROUNDING_LOW = 0.2
 """Least noise ever assumed, in eps |f|: a sum of a few correctly rounded terms."""
 
@@ -83,12 +86,14 @@ def noise_at(problem: Problem, config: DifferentiationConfig, first: Values) -> 
         return Noise(eps, xp.maximum(_as_given(problem, config.noise, value), least), measured=False, loud=True)
     exact = not isinstance(config.noise, str)
     ceiling = CEILING * eps * xp.abs(value) if exact else None
-    return Noise(eps, None, measured=True, asks=may_probe(config), ceiling=ceiling)
+    return Noise(eps, None, measured=True, asks=may_probe(problem, config), ceiling=ceiling)
 
 
-def may_probe(config: DifferentiationConfig) -> bool:
-    """Whether noise is to be measured, and points may go where the probe's go."""
-    return isinstance(config.noise, str) and config.min_step is None and config.max_step is None
+def may_probe(problem: Problem, config: DifferentiationConfig) -> bool:
+    """Whether noise is to be measured, points may go where the probe's go, and its polynomials are as fine as f."""
+    return (
+        problem.eps >= FINEST and isinstance(config.noise, str) and config.min_step is None and config.max_step is None
+    )
 
 
 def _as_given(problem: Problem, level: PyTree, value: Array) -> Array:

@@ -167,7 +167,7 @@ def first_sight(problem: Problem, config: DifferentiationConfig) -> Asking[tuple
 
     Where they leave the noise open the probe is pending: :func:`further` goes on with it.
     """
-    if not (may_probe(config) and problem.directions >= PROBED_FROM) or problem.call.measured:
+    if not (may_probe(problem, config) and problem.directions >= PROBED_FROM) or problem.call.measured:
         values = yield x_itself(problem)
         return values.at[:, 0], noise_at(problem, config, values)
     line = ray(replace(problem, step=None))

@@ -43,7 +43,7 @@ LAYERS = (
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
-ARRAY_LIBRARIES = {"numpy", "cupy", "torch", "jax", "dask"}
+ARRAY_LIBRARIES = {"numpy", "cupy", "torch", "jax", "dask", "mparray", "mpmath", "array_api_strict"}
 MAY_NAME_THEM = {"backends", "fallback", "homodyne", "_vmap", "sparse", "examples", "environment", "cli", "testing"}
 
 ELEMENTWISE = """

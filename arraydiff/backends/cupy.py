@@ -45,3 +45,21 @@ class CupyBackend(Backend):
     def on_device(self) -> contextlib.AbstractContextManager[Any]:
         manager: contextlib.AbstractContextManager[Any] = self.device
         return manager
+
+    def synchronize(self, *arrays: Array) -> None:
+        import cupy
+
+        with self.device:
+            cupy.cuda.get_current_stream().synchronize()
+
+    def free_memory(self) -> int | None:
+        import cupy
+
+        pool = cupy.get_default_memory_pool()
+        with self.device:  # the pool is asked about the current device
+            held, limit = pool.total_bytes(), pool.get_limit()
+            kept = held - pool.used_bytes()
+            free = int(self.device.mem_info[0])
+            if limit:
+                free = min(free, limit - held)
+        return max(free, 0) + int(kept)

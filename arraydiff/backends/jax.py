@@ -60,5 +60,18 @@ class JaxBackend(Backend):
         manager: contextlib.AbstractContextManager[Any] = jax.default_device(self.device)
         return manager
 
+    def synchronize(self, *arrays: Array) -> None:
+        import jax
+
+        jax.block_until_ready(arrays)
+
+    def free_memory(self) -> int | None:
+        if self.device.platform == "cpu":
+            return super().free_memory()
+        told = self.device.memory_stats() or {}
+        if "bytes_limit" not in told:
+            return None
+        return int(told["bytes_limit"]) - int(told.get("bytes_in_use", 0))
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
