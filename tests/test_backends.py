@@ -137,6 +137,7 @@ def test_jaxs_free_memory_is_what_its_device_tells_if_it_does():
     device = SimpleNamespace(platform="gpu", memory_stats=lambda: told)
     assert JaxBackend(np, device).free_memory() == 7 * GIB
     assert JaxBackend(np, SimpleNamespace(platform="gpu", memory_stats=lambda: None)).free_memory() is None
+    assert JaxBackend(np, "spread over several devices").free_memory() is None
 
 
 # ---- memory of the host

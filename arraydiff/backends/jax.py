@@ -66,6 +66,8 @@ class JaxBackend(Backend):
         jax.block_until_ready(arrays)
 
     def free_memory(self) -> int | None:
+        if not hasattr(self.device, "memory_stats"):
+            return None  # an array that is spread over several devices
         if self.device.platform == "cpu":
             return super().free_memory()
         told = self.device.memory_stats() or {}

@@ -71,14 +71,14 @@ def _translated(problem: Problem, asking: Asking[T]) -> Generator[Points, Values
         except StopIteration as done:
             result: T = done.value
             return result
-        values = yield Raised(points, problem)
+        values = yield LazyPoints(points, problem)
         noise = () if values.noise is None else (values.noise,)
         at, *bars = backend.to_host(values.at, *noise)
         given = replace(values, at=at, noise=bars[0] if bars else None)
 
 
 @dataclass(frozen=True)
-class Raised:
+class LazyPoints:
     """Points on the host, handed out as arrays of x's library, in chunks as x has."""
 
     points: Points
