@@ -100,11 +100,11 @@ class Backend:
     @property
     def is_lazy(self) -> bool:
         """Whether values are known only once they are asked for."""
-        return self.host is not None
+        return False
 
     @property
     def host(self) -> Backend | None:
-        """Where strategies compute, if not on arrays of this library: a lazy one makes a graph of every operation."""
+        """Where strategies compute, if not on arrays of this library: where an operation costs far more than on the host."""
         return None
 
     def to_host(self, *arrays: Array) -> tuple[Array, ...]:

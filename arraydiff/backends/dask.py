@@ -42,6 +42,10 @@ class DaskBackend(Backend):
         return tuple(dask.persist(*arrays, scheduler="synchronous"))
 
     @property
+    def is_lazy(self) -> bool:
+        return True
+
+    @property
     def host(self) -> Backend:
         return NumpyBackend(np, "cpu")
 

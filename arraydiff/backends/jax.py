@@ -12,6 +12,7 @@ import numpy as np
 
 from arraydiff._typing import Array
 from arraydiff.backends.base import Backend
+from arraydiff.backends.numpy import NumpyBackend
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,16 @@ class JaxBackend(Backend):
 
     def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
         return self.xp.asarray(value, dtype=dtype, device=self.device, copy=copy)
+
+    @property
+    def host(self) -> Backend | None:
+        return NumpyBackend(np, "cpu") if getattr(self.device, "platform", "") == "cpu" else None
+
+    def to_host(self, *arrays: Array) -> tuple[Array, ...]:
+        return tuple(_native(np.asarray(array)) for array in arrays)
+
+    def from_host(self, array: Array, like: Array) -> Array:
+        return self.xp.asarray(array, device=self.device)
 
     def copy(self, array: Array) -> Array:
         return array  # nobody can write to it
@@ -77,3 +88,8 @@ class JaxBackend(Backend):
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """NumPy knows bfloat16 by storage alone."""
+    return array.astype(np.float32) if array.dtype.kind == "V" else array

@@ -1,7 +1,8 @@
-"""Strategies for lazy arrays: their arithmetic runs on the host, f sees its own kind of array.
+"""Strategies whose arithmetic runs on the host, while f sees its own kind of array.
 
-An operation of a lazy library costs a node of a graph, thousands of times an operation on numbers, and a strategy makes thousands
-between two evaluations of f.  So points go up to f as lazy arrays, and values come down computed: once a stage, all together.
+An operation of a lazy library costs a node of a graph, one of a compiling library a compilation for every shape: thousands of
+times an operation on numbers, and a strategy makes thousands between two evaluations of f.  So points go up to f as arrays of its
+library, and values come down: once a stage, all together.
 """
 
 from __future__ import annotations
