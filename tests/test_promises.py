@@ -435,8 +435,6 @@ class TestPromise11TheSameInputGivesTheSameBits:
 
     @every_method
     def test_on_every_library_twice(self, backend, method):
-        if backend is Backend.JAX and method != "central":
-            pytest.skip("one method will do: the compilation of an operation by JAX costs 50 ms")
         x = backend.asarray(ROSENBROCK.x[:3])
         g = ad.grad(ROSENBROCK, method=method)
         np.testing.assert_array_equal(tonumpy(g(x)), tonumpy(g(x)))
