@@ -89,7 +89,7 @@ def bind(
             backend,
             backend.error_state(),
             has_aux,
-            config.batch_axis if config.vectorized else None,
+            config.batch_axis if config.vectorized is True else None,
             cotangent,
         )
         problem, index = _posed(call, layout, arrays, config, complex_refused)

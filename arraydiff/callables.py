@@ -6,19 +6,21 @@ import functools
 import sys
 import types
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
+from arraydiff.batching import batched
 from arraydiff.binding import Bound, Rules, bind, checked_output
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import Derivative, columns_of, differentiate, elementwise
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
 from arraydiff.explain import Story
+from arraydiff.problem import Batching
 from arraydiff.record import Record, active_records, unrecorded
 from arraydiff.result import DerivativeResult, Status
 
@@ -64,6 +66,7 @@ class Transform:
         )
         self.fun, self.options = fun, options
         self.learnt: dict[str, str] = {}
+        self.batchings: dict[Hashable, Batching] = {}
 
     described: ClassVar[str]
 
@@ -96,8 +99,9 @@ class Transform:
         return planned(self, args, kwargs)
 
     def forget(self) -> None:
-        """Forget what was learnt of `fun`: that it does not take complex numbers, and why."""
+        """Forget what was learnt of `fun`: that it does not take complex numbers, and whether it takes blocks of points."""
         self.learnt.clear()
+        self.batchings.clear()
 
     def measure(self, *args: Any, **kwargs: Any) -> DerivativeResult:
         """What an outer derivative needs of this one."""
@@ -116,7 +120,7 @@ class Transform:
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], cotangent: Array | None = None) -> Bound:
         options = self.options
-        return bind(
+        bound = bind(
             self.fun,
             args,
             kwargs,
@@ -127,6 +131,10 @@ class Transform:
             cotangent=cotangent,
             complex_refused=self.learnt.get("complex", ""),
         )
+        if options.config.vectorized != "auto":
+            return bound
+        with bound.problem.backend.on_device(), bound.problem.backend.quietly():
+            return replace(bound, problem=batched(bound.problem, options.config, self.batchings, self._check_output))
 
     def _differentiate(self, bound: Bound) -> Derivative:
         return differentiate(
@@ -196,6 +204,7 @@ class Transform:
                 dense.status,
                 derivative.doubtful,
                 problem.scale if problem.n == dense.columns.shape[1] else problem.xp.ones_like(dense.steps),
+                evaluator.call.batching.told if evaluator.call.batching is not None else "",
             ),
         )
 

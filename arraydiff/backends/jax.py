@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -47,6 +48,12 @@ class JaxBackend(Backend):
 
         manager: contextlib.AbstractContextManager[Any] = jax.default_device(self.device)
         return manager
+
+    def vmapped(self, function: Callable[[Array], Any]) -> Callable[[Array], Any] | None:
+        import jax
+
+        mapped: Callable[[Array], Any] = jax.vmap(function, in_axes=-1)
+        return mapped
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,12 @@ class TorchBackend(Backend):
 
         no_grad: contextlib.AbstractContextManager[Any] = torch.no_grad()
         return no_grad
+
+    def vmapped(self, function: Callable[[Array], Any]) -> Callable[[Array], Any] | None:
+        import torch
+
+        mapped: Callable[[Array], Any] = torch.func.vmap(function, in_dims=-1)
+        return mapped
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         import torch
