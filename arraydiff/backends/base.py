@@ -36,6 +36,11 @@ class Backend:
         return hasattr(array, "__array_namespace__")
 
     @cached_property
+    def on_cpu(self) -> bool:
+        """Whether arrays lie in the memory of the host."""
+        return True
+
+    @cached_property
     def default_float(self) -> Any:
         """The dtype of a Python float."""
         return self.xp.float64

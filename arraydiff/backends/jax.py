@@ -24,6 +24,10 @@ class JaxBackend(Backend):
         return bool(array_api_compat.is_jax_array(array))
 
     @cached_property
+    def on_cpu(self) -> bool:
+        return getattr(self.device, "platform", "cpu") == "cpu"
+
+    @cached_property
     def default_float(self) -> Any:
         return self.xp.asarray(1.0).dtype
 

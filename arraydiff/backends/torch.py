@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import array_api_compat
@@ -21,6 +22,10 @@ class TorchBackend(Backend):
     @classmethod
     def owns(cls, array: Array) -> bool:
         return bool(array_api_compat.is_torch_array(array))
+
+    @cached_property
+    def on_cpu(self) -> bool:
+        return bool(self.device.type == "cpu")
 
     def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
         if isinstance(value, np.ndarray | np.generic):
