@@ -66,8 +66,7 @@ def _key(call: Call) -> Hashable:
     leaves = tuple((leaf.shape, leaf.dtype, leaf.is_number, leaf.constant is None) for leaf in call.layout.leaves)
     given = (*call.args, *(call.kwargs[name] for name in sorted(call.kwargs)))
     others = tuple(tuple(getattr(value, "shape", ())) for value in given)
-    where = call.backend.xp.__name__, str(call.backend.device)
-    return (*where, call.places, call.layout.structure, leaves, others, tuple(sorted(call.kwargs)))
+    return (call.backend, call.places, call.layout.structure, leaves, others, tuple(sorted(call.kwargs)))
 
 
 def _probed(problem: Problem, axis: int, check: Check) -> Batching:
