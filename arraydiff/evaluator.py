@@ -184,8 +184,9 @@ class Evaluator:
     def _values(self, points: Points, outputs: list[Output | Exception]) -> Values:
         if points.starts_at_x:
             self._keep_origin(outputs[0])
-        failure = self._count(points, outputs)
-        short = points.count - sum(_width(output) for output in outputs)
+        good = [output for output in outputs if not isinstance(output, Exception)]
+        failure = self._count(points, outputs, good)
+        short = points.count - len(outputs) + sum([1 - _width(output) for output in good])
         if failure is None and short:
             failure = BudgetSpent(f"max_evaluations={self.max_evaluations} is spent")
         noise = None
@@ -193,7 +194,7 @@ class Evaluator:
             lost = self.backend.xp.full_like(self.base.values, float("inf"))
             bars = (lost if isinstance(output, Exception) else output.noise for output in outputs)
             noise = self.backend.gather([lost if bar is None else bar for bar in bars])
-        return Values(self.backend.settle(self._joined(points, outputs)), noise, failure, short)
+        return Values(self.backend.settle(self._joined(outputs, good, short)), noise, failure, short)
 
     def _keep_origin(self, output: Output | Exception) -> None:
         assert not isinstance(output, Exception)
@@ -201,41 +202,40 @@ class Evaluator:
             self.check(self.backend, output.layout)
         self.output = output
 
-    def _count(self, points: Points, outputs: list[Output | Exception]) -> Exception | None:
-        first = None
-        for j, output in enumerate(outputs):
-            failed = isinstance(output, Exception)
-            self.calls += 1 if isinstance(output, Exception) else output.calls
-            self.points += 1 if isinstance(output, Exception) else output.points
-            if isinstance(output, Exception):
-                first = first or output
-            if points.is_complex or (points.starts_at_x and j == 0):
-                continue
-            if isinstance(output, Exception):
-                self.failures.append(Failure(points.parameter(j), output))
-            self.succeeded += not failed
-        return first
+    def _count(self, points: Points, outputs: list[Output | Exception], good: list[Output]) -> Exception | None:
+        """The first failure, if any."""
+        lost = len(outputs) - len(good)
+        self.calls += lost + sum([output.calls for output in good])
+        self.points += lost + sum([output.points for output in good])
+        if not points.is_complex:
+            self.succeeded += len(good) - points.starts_at_x
+        if not lost:
+            return None
+        failed = [(j, output) for j, output in enumerate(outputs) if isinstance(output, Exception)]
+        if not points.is_complex:
+            self.failures += [Failure(points.parameter(j), error) for j, error in failed]
+        return failed[0][1]
 
-    def _joined(self, points: Points, outputs: list[Output | Exception]) -> Array:
+    def _joined(self, outputs: list[Output | Exception], good: list[Output], short: int) -> Array:
         """(m, k), NaN where f failed or was not asked."""
         xp, m = self.backend.xp, int(self.base.values.shape[0])
-        parts = [output.values for output in outputs if not isinstance(output, Exception)]
+        parts = [output.values for output in good]
         for part in parts:
             if part.shape[0] != m:
                 raise ValueError(f"f gave {m} numbers at x but {part.shape[0]} beside it; its shape must not change")
-        if len(parts) == len(outputs) and sum(map(_width, outputs)) == points.count:
+        if len(parts) == len(outputs) and not short:
             if self.call.batch_axis is None:
                 return self.backend.gather(parts)
             return parts[0] if len(parts) == 1 else xp.concat(parts, axis=1)
         lost = xp.full((m, 1), float("nan"), dtype=self.base.values.dtype, device=self.backend.device)
         columns = [lost if isinstance(o, Exception) else xp.reshape(o.values, (m, -1)) for o in outputs]
-        columns += [lost] * (points.count - sum(map(_width, outputs)))
+        columns += [lost] * short
         return xp.concat(columns, axis=1)
 
 
-def _width(output: Output | Exception) -> int:
+def _width(output: Output) -> int:
     """How many points an answer is for."""
-    return 1 if isinstance(output, Exception) or output.values.ndim == 1 else int(output.values.shape[1])
+    return 1 if output.values.ndim == 1 else int(output.values.shape[1])
 
 
 class _Raising:
