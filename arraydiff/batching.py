@@ -56,6 +56,8 @@ def _refused(call: Call, config: DifferentiationConfig) -> str:
         return "f is itself a numerical derivative"
     if config.opaque:
         return "opaque=True keeps blocks from f; vectorized=True sends them"
+    if config.devices:
+        return "f is made anew on each device; vectorized=True says that it takes blocks"
     if config.max_evaluations is not None:
         return "finding out would take points of max_evaluations; vectorized=True takes none"
     return "" if call.layout.size else "there is nothing to displace"

@@ -105,6 +105,10 @@ def _not_served(_value: Any) -> str | None:
     return "is not served yet: leave it out"
 
 
+def _devices(value: Any) -> str | None:
+    return None if isinstance(value, list | tuple) and value else "wants a list of devices of x's library"
+
+
 def _bounds(value: Any) -> str | None:
     if hasattr(value, "lb") and hasattr(value, "ub"):  # scipy.optimize.Bounds
         return None
@@ -184,7 +188,11 @@ class DifferentiationConfig:
     chunk_size: int | None = option(None, _optional(_count), doc="directions a chunk; None: as many as fit the cache")
     max_memory: Any = option(None, _optional(_not_served), doc="not served yet")
     workers: Any = option(None, _optional(_workers), doc="a map-like callable that evaluates f at many points")
-    devices: Any = option(None, _optional(_not_served), doc="not served yet")
+    devices: Any = option(
+        None,
+        _optional(_devices),
+        doc="devices of x's library that chunks go round; f(device), called once for each, makes the function of that device",
+    )
     progress: Any = option(False, lambda v: None if v is False else _not_served(v), doc="not served yet")
     unreliable: str = option(
         "warn", _one_of(*UNRELIABLE), doc="what a bare call does with entries that cannot be vouched for"

@@ -24,6 +24,11 @@ class Measured(Protocol):
         """A result with `derivative`, `error_estimate` of the same structure, `value`, `aux`, and what it cost."""
 
 
+def is_measured(fun: Callable[..., Any]) -> bool:
+    """Whether `fun` is `Measured`: a derivative of ours."""
+    return hasattr(type(fun), "measure")
+
+
 class Output(NamedTuple):
     """What one call of f gave."""
 
@@ -77,7 +82,7 @@ class Call:
     @cached_property
     def measured(self) -> bool:
         """Whether f is `Measured`: a derivative of ours."""
-        return hasattr(type(self.fun), "measure")
+        return is_measured(self.fun)
 
     @cached_property
     def plain(self) -> bool:
@@ -87,6 +92,12 @@ class Call:
             self.single and leaf is not None and len(leaf.shape) == 1 and leaf.constant is None and not leaf.is_complex
         )
 
+    @property
+    def joins(self) -> bool:
+        """Whether points of several problems can go in one call, where they differ in what is displaced alone."""
+        apart = self.has_aux or self.measured or self.batching is not None  # what was found out is checked at each x
+        return not (apart or any(leaf.constant is not None for leaf in self.layout.leaves))
+
     def __call__(self, points: Array) -> Output:
         """f at one point (n,), or at a block (n, k) where f is vectorised."""
         mapped = self._vmapped if points.ndim == 2 else None
@@ -94,11 +105,7 @@ class Call:
             return self._output(mapped(points), points, None)
         args, kwargs = self._arguments(points)
         if self.measured:
-            inner = self.fun.measure(*args, **kwargs)  # type: ignore[attr-defined]
-            output = self._output(inner.derivative, points, inner.aux)
-            noise = self._output(inner.error_estimate, points, None).values
-            cost = {"calls": inner.function_calls, "points": inner.function_points}
-            return output._replace(noise=noise, inner_value=inner.value, **cost)
+            return self._measured(self.fun.measure(*args, **kwargs), points)  # type: ignore[attr-defined]
         value, aux = self._parted(self.fun(*args, **kwargs))
         return self._output(value, points, aux)
 
@@ -131,6 +138,27 @@ class Call:
                     "an argument is a list: a tree of numbers, as in JAX; pass np.asarray(x) to have an array"
                 )
             raise
+
+    @cached_property
+    def measured_in_blocks(self) -> bool:
+        """Whether f is a derivative of a vectorised function, which serves several of our points in one call."""
+        return self.measured and bool(getattr(self.fun, "shares_calls", False))
+
+    def many(self, points: Sequence[Array]) -> list[Output | Exception]:
+        """As called at each point, f's own calls shared by them; what is raised at a point stands in its place."""
+        calls, fun = [self._arguments(point) for point in points], self.fun
+        alike = set(self.places) <= set(fun.options.argnums.places(fun, *calls[0]))  # type: ignore[attr-defined]
+        results = fun.measure_all(calls, alike=alike)  # type: ignore[attr-defined]
+        return [
+            one if isinstance(one, Exception) else self._measured(one, point)
+            for one, point in zip(results, points, strict=True)
+        ]
+
+    def _measured(self, inner: Any, points: Array) -> Output:
+        output = self._output(inner.derivative, points, inner.aux)
+        noise = self._output(inner.error_estimate, points, None).values
+        cost = {"calls": inner.function_calls, "points": inner.function_points}
+        return output._replace(noise=noise, inner_value=inner.value, **cost)
 
     def _arguments(self, points: Array) -> tuple[list[Any], dict[str, Any]]:
         if self.plain and points.ndim == 1 and points.dtype == self.layout.leaves[0].dtype:

@@ -69,7 +69,7 @@ def test_every_option_is_described():
         ({"chunk_size": 0}, "chunk_size"),
         ({"max_memory": "1 GB"}, "max_memory"),
         ({"workers": 4}, "workers"),
-        ({"devices": [0]}, "devices"),
+        ({"devices": []}, "devices"),
         ({"progress": True}, "progress"),
         ({"unreliable": "maybe"}, "unreliable"),
         ({"sparsity": "detect"}, "sparsity"),

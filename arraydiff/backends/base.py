@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Self
 
+import array_api_compat
 import numpy as np
 
 from arraydiff._typing import Array, Namespace
+from arraydiff.backends.host_memory import free_memory
 
 RAY_SEED = 20261123
 """Rays are the same in every process and thread: same f, x and config, same bits."""
@@ -33,7 +35,12 @@ class Backend:
     @classmethod
     def owns(cls, array: Array) -> bool:
         """Whether `array` is of this library."""
-        return hasattr(array, "__array_namespace__")
+        raise NotImplementedError
+
+    @classmethod
+    def of(cls, array: Array) -> Self:
+        """The backend of an array that it owns."""
+        return cls(array_api_compat.array_namespace(array), array_api_compat.device(array))
 
     @cached_property
     def on_cpu(self) -> bool:
@@ -55,6 +62,10 @@ class Backend:
         if isinstance(value, np.ndarray | np.generic) and not self._is_host:
             value = value.tolist()  # numbers pass every border; host arrays do not
         return self.xp.asarray(value, dtype=dtype, device=self.device, copy=copy)
+
+    def ratios(self, values: Any, dtype: Any) -> Array:
+        """Ratios of small whole numbers, given as floats."""
+        return self.asarray(values, dtype)
 
     def indices(self, which: Sequence[int]) -> Array:
         """Places in an array, for `take`."""
@@ -91,6 +102,24 @@ class Backend:
         """Results of ours, computed, where the library is lazy: else 0 / 0 of a tableau warns when the user computes."""
         return arrays
 
+    @property
+    def is_lazy(self) -> bool:
+        """Whether values are known only once they are asked for."""
+        return self.host is not None
+
+    @property
+    def host(self) -> Backend | None:
+        """Where strategies compute, if not on arrays of this library: a lazy one makes a graph of every operation."""
+        return None
+
+    def to_host(self, *arrays: Array) -> tuple[Array, ...]:
+        """Arrays for `host`, computed together."""
+        return arrays
+
+    def from_host(self, array: Array, like: Array) -> Array:
+        """An array of `host` (n,) or (n, k) as one of this library, laid out as `like` (n,)."""
+        return self.asarray(array)
+
     def read(self, codes: Array) -> list[int]:
         """The one place where the host waits for the device: a 1-D array of small integers."""
         return [int(codes[i]) for i in range(codes.shape[0])]
@@ -98,6 +127,15 @@ class Backend:
     def ray(self, n: int, dtype: Any) -> Array:
         """n numbers in ±[1/2, 1], always the same ones."""
         return self.asarray(_host_ray(n), dtype)
+
+    def elsewhere(self, device: Any) -> Backend:
+        """The same library on another of its devices."""
+        probe = array_api_compat.to_device(self.xp.zeros((0,), device=self.device), device)
+        return replace(self, device=array_api_compat.device(probe))
+
+    def moved(self, array: Array) -> Array:
+        """An array of this library, on this device."""
+        return array_api_compat.to_device(array, self.device)
 
     def on_device(self) -> contextlib.AbstractContextManager[Any]:
         """Entered once a public call: what is created lands on x's device."""
@@ -122,6 +160,13 @@ class Backend:
     def quietly(self) -> contextlib.AbstractContextManager[Any]:
         """Entered around a derivative: log(-1) at a displaced point and 0 / 0 in a tableau are expected."""
         return np.errstate(all="ignore")
+
+    def synchronize(self, *arrays: Array) -> None:
+        """Wait until the device has made these arrays: a clock that is read before measures launches."""
+
+    def free_memory(self) -> int | None:
+        """Bytes that arrays may still take on the device; None where the library does not tell."""
+        return free_memory()
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether the library says by `error` that memory ran out."""

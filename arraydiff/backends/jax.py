@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -47,6 +47,18 @@ class JaxBackend(Backend):
     def read(self, codes: Array) -> list[int]:
         return list(np.asarray(codes).tolist())
 
+    def elsewhere(self, device: Any) -> Backend:
+        import jax
+
+        if device not in jax.devices(getattr(device, "platform", None)):
+            raise ValueError("jax.devices() lists those that there are: give some of them")
+        return replace(self, device=device)
+
+    def moved(self, array: Array) -> Array:
+        import jax
+
+        return jax.device_put(array, self.device)
+
     def on_device(self) -> contextlib.AbstractContextManager[Any]:
         import jax
 
@@ -58,6 +70,21 @@ class JaxBackend(Backend):
 
         mapped: Callable[[Array], Any] = jax.vmap(function, in_axes=-1)
         return mapped
+
+    def synchronize(self, *arrays: Array) -> None:
+        import jax
+
+        jax.block_until_ready(arrays)
+
+    def free_memory(self) -> int | None:
+        if not hasattr(self.device, "memory_stats"):
+            return None  # an array that is spread over several devices
+        if self.device.platform == "cpu":
+            return super().free_memory()
+        told = self.device.memory_stats() or {}
+        if "bytes_limit" not in told:
+            return None
+        return int(told["bytes_limit"]) - int(told.get("bytes_in_use", 0))
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)

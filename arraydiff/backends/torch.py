@@ -14,6 +14,9 @@ import numpy as np
 from arraydiff._typing import Array
 from arraydiff.backends.base import Backend
 
+CPU_ALLOCATOR = ("not enough memory", "can't allocate memory")
+"""What its errors say, on one system or the other."""
+
 
 @dataclass(frozen=True)
 class TorchBackend(Backend):
@@ -32,6 +35,8 @@ class TorchBackend(Backend):
             value = np.array(value)  # a copy: torch warns of arrays that cannot be written
         if dtype is None and isinstance(value, float):
             dtype = self.xp.float64  # torch's own default is float32
+        if self.owns(value):
+            value = value.detach()  # torch warns of a tensor that requires a gradient
         return self.xp.asarray(value, dtype=dtype, device=self.device, copy=copy)
 
     def copy(self, array: Array) -> Array:
@@ -55,7 +60,26 @@ class TorchBackend(Backend):
         mapped: Callable[[Array], Any] = torch.func.vmap(function, in_dims=-1)
         return mapped
 
+    def synchronize(self, *arrays: Array) -> None:
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def free_memory(self) -> int | None:
+        import torch
+
+        if self.device.type == "cpu":
+            return super().free_memory()
+        if self.device.type != "cuda":
+            return None
+        kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return int(torch.cuda.mem_get_info(self.device)[0]) + int(kept)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         import torch
 
-        return isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            return True
+        # the allocator of the CPU has no class of its own
+        return type(error) is RuntimeError and any(words in str(error) for words in CPU_ALLOCATOR)

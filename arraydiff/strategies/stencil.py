@@ -349,15 +349,14 @@ def _table(lines: Lines, sides: Sequence[int], order: int, dtype: Any) -> tuple[
     rows = [CENTRAL[order] if side == 0 else SIDED[order] for side in sides]
     nodes = [[row.nodes[i] * (side or 1) for row, side in zip(rows, sides, strict=True)] for i in range(order)]
     weights = [[row.weights[i] * (side or 1) for row, side in zip(rows, sides, strict=True)] for i in range(order)]
-    return backend.asarray(nodes, dtype), backend.asarray(weights, dtype), False
+    return backend.asarray(nodes, dtype), backend.ratios(weights, dtype), False
 
 
 @lru_cache(maxsize=64)
 def _shared_table(backend: Backend, side: int, order: int, dtype: Any) -> tuple[Array, Array]:
     row = CENTRAL[order] if side == 0 else SIDED[order]
-    columns = ([[number * (side or 1)] for number in numbers] for numbers in (row.nodes, row.weights))
-    nodes, weights = (backend.asarray(column, dtype) for column in columns)
-    return nodes, weights
+    nodes, weights = ([[number * (side or 1)] for number in numbers] for numbers in (row.nodes, row.weights))
+    return backend.asarray(nodes, dtype), backend.ratios(weights, dtype)
 
 
 def _bar(
