@@ -158,6 +158,12 @@ class TestFound:
         np.testing.assert_allclose(H, ad.hessian(many, method="central", order=4)(X), rtol=1e-6, atol=1e-6)
         assert few.calls < many.calls
 
+    @pytest.mark.parametrize("f", [natural, NOT_VECTORIZED["sums over the block"]], ids=["natural", "not"])
+    def test_a_batch_of_x_is_equal_to_a_loop(self, f):
+        xs = np.stack([X, -X, 2 * X])
+        together = ad.grad(f, method="central", vectorized="auto", in_axes=0)(xs)
+        np.testing.assert_array_equal(together, [ad.grad(f, method="central", vectorized="auto")(x) for x in xs])
+
     def test_aux_is_that_of_x(self):
         def f(x):
             return natural(x), x.shape
@@ -223,6 +229,11 @@ class TestRemembered:
 
 
 class TestNotAsked:
+    def test_with_a_factory_for_several_devices_it_is_not(self):
+        result = ad.grad(lambda _device: natural, devices=["cpu"], vectorized="auto").result(X)
+        np.testing.assert_allclose(result.gradient, np.cos(X) * X + np.sin(X), rtol=1e-12)
+        assert ALONE in told(result)
+
     @pytest.mark.parametrize("option", [{"opaque": True}, {"max_evaluations": 30}], ids=lambda o: next(iter(o)))
     def test_f_sees_single_points_only(self, option):
         seen = Recorder(natural)
