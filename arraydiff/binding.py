@@ -90,7 +90,7 @@ def bind(
             backend,
             backend.error_state(),
             has_aux,
-            config.batch_axis if config.vectorized and not is_measured(fun) else None,
+            config.batch_axis if config.vectorized is True and not is_measured(fun) else None,
             cotangent,
         )
         if config.devices:

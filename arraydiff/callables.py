@@ -6,20 +6,22 @@ import functools
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
+from arraydiff.batching import batched
 from arraydiff.binding import Bound, Rules, bind, checked_output
 from arraydiff.config import DifferentiationConfig
 from arraydiff.devices import PerDevice
 from arraydiff.engine import Derivative, columns_of, differentiate, elementwise
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
 from arraydiff.explain import Story
+from arraydiff.problem import Batching
 from arraydiff.record import Record, active_records, unrecorded
 from arraydiff.result import DerivativeResult, Status
 
@@ -65,6 +67,7 @@ class Transform:
         )
         self.fun, self.options = (PerDevice(fun) if options.config.devices else fun), options
         self.learnt: dict[str, str] = {}
+        self.batchings: dict[Hashable, Batching] = {}
 
     described: ClassVar[str]
 
@@ -99,8 +102,9 @@ class Transform:
         return planned(self, args, kwargs)
 
     def forget(self) -> None:
-        """Forget what was learnt of `fun`: that it does not take complex numbers, and why."""
+        """Forget what was learnt of `fun`: that it does not take complex numbers, and whether it takes blocks of points."""
         self.learnt.clear()
+        self.batchings.clear()
 
     def measure(self, *args: Any, **kwargs: Any) -> DerivativeResult:
         """What an outer derivative needs of this one."""
@@ -113,7 +117,7 @@ class Transform:
         """Whether `measure_all` shares calls of f: f is vectorised, and differentiated the common way."""
         mine = type(self)
         common = mine._differentiate is Transform._differentiate and mine._bind is Transform._bind
-        return common and self.options.config.vectorized
+        return common and self.options.config.vectorized is True
 
     def measure_all(self, calls: Sequence[tuple[Any, Any]], *, alike: bool) -> list[DerivativeResult | Exception]:
         """`measure` for several calls in lockstep, exceptions in the places of results.
@@ -135,7 +139,7 @@ class Transform:
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], cotangent: Array | None = None) -> Bound:
         options = self.options
-        return bind(
+        bound = bind(
             self.fun,
             args,
             kwargs,
@@ -146,6 +150,10 @@ class Transform:
             cotangent=cotangent,
             complex_refused=self.learnt.get("complex", ""),
         )
+        if options.config.vectorized != "auto":
+            return bound
+        with bound.problem.backend.on_device(), bound.problem.backend.quietly():
+            return replace(bound, problem=batched(bound.problem, options.config, self.batchings, self._check_output))
 
     def _differentiate(self, bound: Bound) -> Derivative:
         config, make = self.options.config, elementwise if self.elementwise else columns_of
@@ -210,6 +218,7 @@ class Transform:
                 dense.status,
                 derivative.doubtful,
                 problem.scale if problem.n == dense.columns.shape[1] else problem.xp.ones_like(dense.steps),
+                evaluator.call.batching.told if evaluator.call.batching is not None else "",
             ),
         )
 

@@ -98,7 +98,7 @@ def _workers(value: Any) -> str | None:
 
 
 def _vectorized(value: Any) -> str | None:
-    return "'auto' is not served yet: say True or False" if value == "auto" else _flag(value)
+    return None if isinstance(value, bool) or value == "auto" else "wants True, False or 'auto'"
 
 
 def _not_served(_value: Any) -> str | None:
@@ -179,7 +179,11 @@ class DifferentiationConfig:
     complex_step_threshold: float = option(
         1e-9, _positive, doc="largest relative disagreement of the certificate of the complex step"
     )
-    vectorized: bool = option(False, _vectorized, doc="True: f takes (n, k) and gives (k,) or (m, k)")
+    vectorized: bool | str = option(
+        False,
+        _vectorized,
+        doc="True: f takes (n, k) and gives (k,) or (m, k); 'auto': vmap, or blocks, where f takes them",
+    )
     batch_axis: int = option(-1, _one_of(-1, 0), doc="0: a vectorized f takes (k, n) and gives (k,) or (k, m)")
     chunk_size: int | None = option(None, _optional(_count), doc="directions a chunk; None: as many as fit the cache")
     max_memory: Any = option(None, _optional(_not_served), doc="not served yet")

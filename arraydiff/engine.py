@@ -29,6 +29,9 @@ LADDER_ARRAYS = 60
 BLOCK_BYTES = 2**22
 """A block of points for a vectorised f stays in a CPU's cache: blocks of 64 MiB took 2.3 times as long."""
 
+DEVICE_BLOCK_BYTES = 2**25
+"""On other devices an operation costs the same up to about 2**21 numbers: there a thousand parameters are one chunk."""
+
 BLOCK_POINTS = 4
 """Points a direction in one stage."""
 
@@ -177,7 +180,8 @@ def _chunk_size(problem: Problem, m: int) -> int:
     number = 8
     fits = STATE_BYTES // (number * LADDER_ARRAYS * max(m, 1))
     if problem.call.batch_axis is not None:
-        fits = min(fits, BLOCK_BYTES // (number * BLOCK_POINTS * (problem.n + m)))
+        most = BLOCK_BYTES if problem.backend.on_cpu else DEVICE_BLOCK_BYTES
+        fits = min(fits, most // (number * BLOCK_POINTS * (problem.n + m)))
     return max(1, fits)
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from arraydiff._typing import Array
 from arraydiff.arguments import Layout
 from arraydiff.backends import Backend
+from arraydiff.batching import gave_up, same_branch
 from arraydiff.devices import SpreadCall
 from arraydiff.errors import BudgetSpent
 from arraydiff.problem import Call, Output
@@ -56,12 +57,16 @@ class Evaluator:
         check: Callable[[Backend, Layout], None] | None = None,
     ) -> None:
         self.check = check  # of the structure of f(x), before anything is made of it
-        self.call, self.guarded, self.backend = call, Guarded(call), call.backend
-        self.workers, self.max_evaluations = workers, max_evaluations
-        self.calls = self.points = self.rounds = self.asked = self.succeeded = 0
+        self._take_call(call)
+        self.backend, self.workers, self.max_evaluations = call.backend, workers, max_evaluations
+        self.calls, self.points = (call.batching.calls, call.batching.points) if call.batching else (0, 0)
+        self.rounds = self.asked = self.succeeded = 0
         self.turn = 0  # of several devices, the one that serves the first chunk
         self.failures: list[Failure] = []  # at displaced real points
         self.output: Output | None = None  # at x
+
+    def _take_call(self, call: Call) -> None:
+        self.call, self.guarded = call, Guarded(call)
 
     @property
     def exhausted(self) -> bool:
@@ -112,7 +117,7 @@ class Evaluator:
 
     def _called(self, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Output | Exception]]:
         if self.call.batch_axis is not None:
-            return [self._block(points, count) for points, count in zip(wanted, counts, strict=True)]
+            return [self._in_block(points, count) for points, count in zip(wanted, counts, strict=True)]
         if self.workers is not None:
             return mapped(self.workers, [(self.guarded, *pair) for pair in zip(wanted, counts, strict=True)])
         if self.call.measured_in_blocks:
@@ -127,32 +132,26 @@ class Evaluator:
         before, self.asked = self.asked, self.asked + count
         return count if self.max_evaluations is None else min(count, max(self.max_evaluations - before, 0))
 
-    def _one_by_one(self, points: Points, count: int) -> list[Output | Exception]:
-        outputs: list[Output | Exception] = []
-        if points.starts_at_x:  # in the open: what f raises and warns of at x itself is the user's
-            outputs.append(self._at_x(points.column(0)))
+    def _in_block(self, points: Points, count: int) -> list[Output | Exception]:
+        if self.call.batch_axis is None:  # a block before this one failed
+            return self._one_by_one(points, count)
+        return self._block(points, count) if self.call.batching is None else self._checked_block(points, count)
+
+    def _one_by_one(self, points: Points, count: int, at_x: Output | None = None) -> list[Output | Exception]:
+        outputs: list[Output | Exception] = [] if at_x is None else [at_x]
+        if points.starts_at_x and at_x is None:
+            outputs.append(self.call.at_x(points.column(0)))
         if count > len(outputs):
             with strictly(self.backend, points.is_complex):
                 outputs += [self.guarded(points.column(j)) for j in range(len(outputs), count)]
         return outputs
-
-    def _at_x(self, point: Array) -> Output:
-        try:
-            with self.backend.openly(self.call.error_state):
-                return self.call(point)
-        except TypeError as error:
-            if self.call.has_list:
-                error.add_note(
-                    "an argument is a list: a tree of numbers, as in JAX; pass np.asarray(x) to have an array"
-                )
-            raise
 
     def _block(self, points: Points, count: int) -> list[Output | Exception]:
         """All points in one call; where it raises, one by one."""
         if count == 0:
             return []
         if points.starts_at_x and count == 1:
-            return [self._at_x(points.block(0, 1))]
+            return [self.call.at_x(points.block(0, 1))]
         with strictly(self.backend, points.is_complex):
             output = self.guarded(points.block(0, count))
         if not isinstance(output, Exception) or count == 1:
@@ -161,15 +160,32 @@ class Evaluator:
             self.calls -= count - 1  # it was one call that failed for all of them
             return [output] * count
         self.calls, self.points = self.calls + 1, self.points + count  # seen by f in the call that raised
-        first = [self._at_x(points.block(0, 1))] if points.starts_at_x else []
+        first = [self.call.at_x(points.block(0, 1))] if points.starts_at_x else []
         with strictly(self.backend, points.is_complex):
             return [*first, *(self.guarded(points.block(j, j + 1)) for j in range(len(first), count))]
 
+    def _checked_block(self, points: Points, count: int) -> list[Output | Exception]:
+        """All points in one call, in a way that was found out: x is called alone, too, and must come out the same."""
+        if count == 0:
+            return []
+        at_x = self.call.at_x(points.column(0)) if points.starts_at_x else None
+        with strictly(self.backend, points.is_complex):
+            block = self.guarded(points.block(0, count))
+        if isinstance(block, Output) and (at_x is None or same_branch(self.backend, block.values, at_x.values)):
+            if at_x is None:
+                return [block]
+            self.calls, self.points = self.calls + 1, self.points + 1  # x alone
+            return [block._replace(layout=at_x.layout, aux=at_x.aux)]
+        self.calls, self.points = self.calls + 1, self.points + count  # in the block
+        self._take_call(self.call.batched(gave_up(block)))
+        return self._one_by_one(points, count, at_x)
+
     def _values(self, points: Points, outputs: list[Output | Exception]) -> Values:
-        failure = self._count(points, outputs)
+        good = [output for output in outputs if not isinstance(output, Exception)]
+        failure = self._count(points, outputs, good)
         if points.starts_at_x:
             self._keep_origin(outputs[0])
-        short = points.count - sum(_width(output) for output in outputs)
+        short = points.count - len(outputs) + sum([1 - _width(output) for output in good])
         if failure is None and short:
             failure = BudgetSpent(f"max_evaluations={self.max_evaluations} is spent")
         noise = None
@@ -177,7 +193,7 @@ class Evaluator:
             lost = self.backend.xp.full_like(self.base.values, float("inf"))
             bars = (lost if isinstance(output, Exception) else output.noise for output in outputs)
             noise = self.backend.gather([lost if bar is None else bar for bar in bars])
-        return Values(self.backend.settle(self._joined(points, outputs)), noise, failure, short)
+        return Values(self.backend.settle(self._joined(outputs, good, short)), noise, failure, short)
 
     def _keep_origin(self, output: Output | Exception) -> None:
         if isinstance(output, Exception):
@@ -186,35 +202,34 @@ class Evaluator:
             self.check(self.backend, output.layout)
         self.output = output
 
-    def _count(self, points: Points, outputs: list[Output | Exception]) -> Exception | None:
-        first = None
-        for j, output in enumerate(outputs):
-            failed = isinstance(output, Exception)
-            self.calls += 1 if isinstance(output, Exception) else output.calls
-            self.points += 1 if isinstance(output, Exception) else output.points
-            if isinstance(output, Exception):
-                first = first or output
-            if points.is_complex or (points.starts_at_x and j == 0):
-                continue
-            if isinstance(output, Exception):
-                self.failures.append(Failure(points.parameter(j), output))
-            self.succeeded += not failed
-        return first
+    def _count(self, points: Points, outputs: list[Output | Exception], good: list[Output]) -> Exception | None:
+        """The first failure, if any."""
+        lost = len(outputs) - len(good)
+        self.calls += lost + sum([output.calls for output in good])
+        self.points += lost + sum([output.points for output in good])
+        if not points.is_complex:
+            self.succeeded += len(good) - points.starts_at_x
+        if not lost:
+            return None
+        failed = [(j, output) for j, output in enumerate(outputs) if isinstance(output, Exception)]
+        if not points.is_complex:
+            self.failures += [Failure(points.parameter(j), error) for j, error in failed]
+        return failed[0][1]
 
-    def _joined(self, points: Points, outputs: list[Output | Exception]) -> Array:
+    def _joined(self, outputs: list[Output | Exception], good: list[Output], short: int) -> Array:
         """(m, k), NaN where f failed or was not asked."""
         xp, m = self.backend.xp, int(self.base.values.shape[0])
-        parts = [output.values for output in outputs if not isinstance(output, Exception)]
+        parts = [output.values for output in good]
         for part in parts:
             if part.shape[0] != m:
                 raise ValueError(f"f gave {m} numbers at x but {part.shape[0]} beside it; its shape must not change")
-        if len(parts) == len(outputs) and sum(map(_width, outputs)) == points.count:
+        if len(parts) == len(outputs) and not short:
             if self.call.batch_axis is None:
                 return self.backend.gather(parts)
             return parts[0] if len(parts) == 1 else xp.concat(parts, axis=1)
         lost = xp.full((m, 1), float("nan"), dtype=self.base.values.dtype, device=self.backend.device)
         columns = [lost if isinstance(o, Exception) else xp.reshape(o.values, (m, -1)) for o in outputs]
-        columns += [lost] * (points.count - sum(map(_width, outputs)))
+        columns += [lost] * short
         return xp.concat(columns, axis=1)
 
 
@@ -272,9 +287,9 @@ def strictly(backend: Backend, is_complex: bool) -> AbstractContextManager[None]
     return _raising(backend.complex_warnings) if is_complex else nullcontext()
 
 
-def _width(output: Output | Exception) -> int:
+def _width(output: Output) -> int:
     """How many points an answer is for."""
-    return 1 if isinstance(output, Exception) or output.values.ndim == 1 else int(output.values.shape[1])
+    return 1 if output.values.ndim == 1 else int(output.values.shape[1])
 
 
 class _Raising:

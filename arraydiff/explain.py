@@ -31,6 +31,7 @@ class Story:
     status: Array
     doubtful: Array  # bool
     scale: Array  # (n,) of the parameters
+    batching: str = ""  # how f was called, where vectorized="auto" chose
 
     def told(self, result: DerivativeResult) -> str:
         """The sentences."""
@@ -40,6 +41,8 @@ class Story:
         ]
         if result.reason:
             lines.append(f"Not by a more accurate method: {result.reason}.")
+        if self.batching:
+            lines.append(f"vectorized='auto': {self.batching}.")
         lines += [f"{text}." for text in result.warnings]
         lines += self._doubts(result) if self.columns.shape[0] * self.columns.shape[1] else ["There are no entries."]
         return "\n".join(lines)

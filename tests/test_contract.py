@@ -64,7 +64,7 @@ def test_every_option_is_described():
         ({"confidence": 1.0}, "confidence"),
         ({"noise": "loud"}, "noise"),
         ({"noise": -1.0}, "noise"),
-        ({"vectorized": "auto"}, "vectorized"),
+        ({"vectorized": "always"}, "vectorized"),
         ({"batch_axis": 1}, "batch_axis"),
         ({"chunk_size": 0}, "chunk_size"),
         ({"max_memory": "1 GB"}, "max_memory"),

@@ -26,7 +26,7 @@ LAYERS = (
     ("problem", "assembly", "explain", "tables"),
     ("seam", "devices", "binding"),
     ("directions", "symmetry"),
-    ("noise",),
+    ("noise", "batching"),
     ("probe",),
     ("strategies",),
     ("evaluator", "collectors"),

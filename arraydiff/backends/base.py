@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any, Self
@@ -41,6 +41,11 @@ class Backend:
     def of(cls, array: Array) -> Self:
         """The backend of an array that it owns."""
         return cls(array_api_compat.array_namespace(array), array_api_compat.device(array))
+
+    @cached_property
+    def on_cpu(self) -> bool:
+        """Whether arrays lie in the memory of the host."""
+        return True
 
     @cached_property
     def default_float(self) -> Any:
@@ -138,6 +143,10 @@ class Backend:
 
     def flat(self, value: Any) -> Array | None:
         """A copy (m,) of what f returned, where it is one real floating array or number of this library; else None."""
+        return None
+
+    def vmapped(self, _function: Callable[[Array], Any]) -> Callable[[Array], Any] | None:
+        """Of a function of one point (n,), one of a block (n, k) that gives the k points first; None: there is no vmap."""
         return None
 
     def error_state(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import array_api_compat
@@ -20,6 +21,10 @@ class CupyBackend(Backend):
     @classmethod
     def owns(cls, array: Array) -> bool:
         return bool(array_api_compat.is_cupy_array(array))
+
+    @cached_property
+    def on_cpu(self) -> bool:
+        return False
 
     def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
         if isinstance(value, np.ndarray | np.generic):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -22,6 +23,10 @@ class JaxBackend(Backend):
     @classmethod
     def owns(cls, array: Array) -> bool:
         return bool(array_api_compat.is_jax_array(array))
+
+    @cached_property
+    def on_cpu(self) -> bool:
+        return getattr(self.device, "platform", "cpu") == "cpu"
 
     @cached_property
     def default_float(self) -> Any:
@@ -70,6 +75,12 @@ class JaxBackend(Backend):
 
         manager: contextlib.AbstractContextManager[Any] = jax.default_device(self.device)
         return manager
+
+    def vmapped(self, function: Callable[[Array], Any]) -> Callable[[Array], Any] | None:
+        import jax
+
+        mapped: Callable[[Array], Any] = jax.vmap(function, in_axes=-1)
+        return mapped
 
     def synchronize(self, *arrays: Array) -> None:
         import jax

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import array_api_compat
@@ -23,6 +25,10 @@ class TorchBackend(Backend):
     @classmethod
     def owns(cls, array: Array) -> bool:
         return bool(array_api_compat.is_torch_array(array))
+
+    @cached_property
+    def on_cpu(self) -> bool:
+        return bool(self.device.type == "cpu")
 
     def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
         if isinstance(value, np.ndarray | np.generic):
@@ -47,6 +53,12 @@ class TorchBackend(Backend):
 
         no_grad: contextlib.AbstractContextManager[Any] = torch.no_grad()
         return no_grad
+
+    def vmapped(self, function: Callable[[Array], Any]) -> Callable[[Array], Any] | None:
+        import torch
+
+        mapped: Callable[[Array], Any] = torch.func.vmap(function, in_dims=-1)
+        return mapped
 
     def synchronize(self, *arrays: Array) -> None:
         import torch
