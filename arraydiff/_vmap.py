@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optree
 
+from arraydiff.axes import agreed_size, checked_axes, checked_axis, flat, is_axis, zip_arguments, zip_prefix
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -60,20 +62,17 @@ def vmap(  # JAX's signature
     """
     if not callable(fun):
         raise TypeError(f"vmap wants a callable, got {fun!r}")
-    axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
-    if not (_is_axis(axes) or (isinstance(axes, tuple) and all(map(_is_axis, _flat(axes)[0])))):
-        raise TypeError(f"vmap: in_axes wants an int, None, or a tuple with one entry an argument, got {in_axes!r}")
-    if not all(map(_is_axis, _flat(out_axes)[0])):
+    axes = checked_axes("vmap", in_axes)
+    if not all(map(is_axis, flat(out_axes)[0])):
         raise TypeError(f"vmap: out_axes wants an int, None, or a structure of them, got {out_axes!r}")
 
     @functools.wraps(fun)
     def mapped(*args: Any, **kwargs: Any) -> Any:
-        if isinstance(axes, tuple) and len(axes) != len(args):
-            raise ValueError(f"vmap: in_axes needs one entry an argument, got {len(axes)} for {len(args)} arguments")
-        inputs = [_Input.of(*found) for found in _zip_prefix("in_axes", axes, args, "args")]
-        inputs += [_Input.of(*found) for found in _zip_prefix("in_axes", 0, kwargs, "kwargs")]
-        size = _agreed_size(inputs, axis_size)
-        structure = _flat((args, kwargs))[1]
+        inputs = [_Input.of(*found) for found in zip_arguments("vmap", axes, args, kwargs)]
+        sizes = {} if axis_size is None else {"axis_size": operator.index(axis_size)}
+        sizes.update({item.told: item.size for item in inputs if item.size is not None})
+        size = agreed_size("vmap", sizes)
+        structure = flat((args, kwargs))[1]
         outputs = [_call(fun, structure, inputs, entry) for entry in (range(size) if size else [None])]
         return _stack(outputs, out_axes, size)
 
@@ -97,9 +96,7 @@ class _Input:
         array = np.asarray(leaf)
         if array.dtype.kind not in "biufc":
             raise TypeError(f"vmap: {path} is a {type(leaf).__name__}, not an array: give it None in in_axes")
-        if not -array.ndim <= axis < array.ndim:
-            way_out = "None in in_axes hands it over whole"
-            raise ValueError(f"vmap: {path} has shape {array.shape} and no axis {axis}; {way_out}")
+        checked_axis("vmap", path, axis, array.shape)
         return cls(np.moveaxis(array, axis, 0), array.shape[axis], f"axis {axis} of {path}")
 
     def entry(self, i: int | None) -> Any:
@@ -107,37 +104,6 @@ class _Input:
         if self.size is None:
             return self.leaf
         return np.zeros(self.leaf.shape[1:], self.leaf.dtype) if i is None else np.array(self.leaf[i])
-
-
-def _is_axis(value: Any) -> bool:
-    return value is None or (isinstance(value, int | np.integer) and not isinstance(value, bool))
-
-
-def _flat(tree: Any) -> tuple[list[Any], Any]:
-    """Leaves and structure, where None is a leaf: among axes it has a meaning."""
-    return optree.tree_flatten(tree, none_is_leaf=True)
-
-
-def _zip_prefix(option: str, axes: Any, tree: Any, name: str) -> list[tuple[str, Any, Any]]:
-    """Path, axis and leaf, an axis standing for all that lies below it."""
-    try:
-        spread = optree.broadcast_prefix(axes, tree, none_is_leaf=True)
-    except ValueError as error:
-        wanted = f"the structure of {name}, or an int or None in place of a part of it"
-        raise ValueError(f"vmap: {option} wants {wanted}, got {axes!r}: {error}") from None
-    paths = [accessor.codify(name) for accessor in optree.tree_accessors(tree, none_is_leaf=True)]
-    return list(zip(paths, spread, _flat(tree)[0], strict=True))
-
-
-def _agreed_size(inputs: Sequence[_Input], axis_size: int | None) -> int:
-    sizes = {} if axis_size is None else {"axis_size": operator.index(axis_size)}
-    sizes.update({item.told: item.size for item in inputs if item.size is not None})
-    if not sizes:
-        raise ValueError("vmap: no argument is mapped; give one an axis in in_axes, or say axis_size=")
-    if len(set(sizes.values())) > 1:
-        told = "; ".join(f"{size} for {what}" for what, size in sizes.items())
-        raise ValueError(f"vmap got inconsistent sizes for array axes to be mapped: {told}; give None to what is whole")
-    return next(iter(sizes.values()))
 
 
 def _call(fun: Callable[..., Any], structure: Any, inputs: Sequence[_Input], i: int | None) -> Any:
@@ -150,12 +116,12 @@ def _call(fun: Callable[..., Any], structure: Any, inputs: Sequence[_Input], i: 
 
 def _stack(outputs: list[Any], out_axes: Any, size: int) -> Any:
     """One output from those of the entries; an axis of length 0 where there are none."""
-    flat = [_flat(output) for output in outputs]
-    structure = flat[0][1]
-    if any(other != structure for _, other in flat):
+    flattened = [flat(output) for output in outputs]
+    structure = flattened[0][1]
+    if any(other != structure for _, other in flattened):
         raise ValueError("vmap: the function must return the same structure for every entry")
-    columns = zip(*(leaves for leaves, _ in flat), strict=True)
-    found = _zip_prefix("out_axes", out_axes, outputs[0], "output")
+    columns = zip(*(leaves for leaves, _ in flattened), strict=True)
+    found = zip_prefix("vmap", "out_axes", out_axes, outputs[0], "output")
     stacked = [_stack_leaf(path, axis, leaves, size) for (path, axis, _), leaves in zip(found, columns, strict=True)]
     return optree.tree_unflatten(structure, stacked)
 

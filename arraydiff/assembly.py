@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from arraydiff._typing import Array, PyTree
-from arraydiff.arguments import Layout, Leaf, unflatten
+from arraydiff.arguments import Layout, Leaf, is_complex, unflatten
 from arraydiff.backends import Backend, float0_zeros
 
 Combine = Callable[[Array, Array], Array]
@@ -87,7 +87,7 @@ def _block(backend: Backend, out: Leaf, leaf: Leaf, part: Array, kind: str, holo
         whole = join(above, below) if kind != "value" or not leaf.is_complex or holomorphic else above + below * 1j
     if kind == "status":
         return whole
-    if kind == "error" or not xp.isdtype(whole.dtype, "complex floating"):
+    if kind == "error" or not is_complex(backend, whole.dtype):
         return xp.astype(whole, _real(backend, leaf.dtype))
     return xp.astype(whole, leaf.dtype if leaf.is_complex else _complex(backend, leaf.dtype))
 
@@ -107,7 +107,7 @@ def _shaped(backend: Backend, part: Array, shape: tuple[int, ...], dtype: Any) -
 
 
 def _real(backend: Backend, dtype: Any) -> Any:
-    if not backend.xp.isdtype(dtype, "complex floating"):
+    if not is_complex(backend, dtype):
         return dtype
     return backend.xp.float64 if dtype == backend.xp.complex128 else backend.xp.float32
 

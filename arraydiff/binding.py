@@ -20,7 +20,8 @@ from arraydiff.arguments import (
 )
 from arraydiff.backends import Backend, backend_of
 from arraydiff.config import DifferentiationConfig
-from arraydiff.problem import Call, Problem
+from arraydiff.devices import spread_over
+from arraydiff.problem import Call, Problem, is_measured
 
 LEFT_OF_ZERO = 2.0**-46
 """Of the largest entry: np.linspace(-1.2, 1.5, 10) has 2e-16 where 0 is meant."""
@@ -89,9 +90,11 @@ def bind(
             backend,
             backend.error_state(),
             has_aux,
-            config.batch_axis if config.vectorized else None,
+            config.batch_axis if config.vectorized is True and not is_measured(fun) else None,
             cotangent,
         )
+        if config.devices:
+            call = spread_over(call, config.devices)
         problem, index = _posed(call, layout, arrays, config, complex_refused)
     return Bound(problem, layout, index)
 

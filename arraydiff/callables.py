@@ -6,19 +6,22 @@ import functools
 import sys
 import types
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
+from arraydiff.batching import batched
 from arraydiff.binding import Bound, Rules, bind, checked_output
 from arraydiff.config import DifferentiationConfig
+from arraydiff.devices import PerDevice
 from arraydiff.engine import Derivative, columns_of, differentiate, elementwise
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
 from arraydiff.explain import Story
+from arraydiff.problem import Batching
 from arraydiff.record import Record, active_records, unrecorded
 from arraydiff.result import DerivativeResult, Status
 
@@ -62,8 +65,9 @@ class Transform:
             f"{self.described} of {name} with respect to positional argument(s) {options.argnums.described}. Takes the same "
             f"arguments as {name}. {fun.__doc__ or ''}"
         )
-        self.fun, self.options = fun, options
+        self.fun, self.options = (PerDevice(fun) if options.config.devices else fun), options
         self.learnt: dict[str, str] = {}
+        self.batchings: dict[Hashable, Batching] = {}
 
     described: ClassVar[str]
 
@@ -87,7 +91,9 @@ class Transform:
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
             if full_output:
                 return self._result(bound, derivative)
-            return self._bare(bound, derivative, self._delivered(bound, derivative))
+            flat = self._delivered(bound, derivative)
+            self._warn([derivative])
+            return self._bare(bound, derivative, flat)
 
     def plan(self, *args: Any, **kwargs: Any) -> Plan:
         """Learn noise, lengths and steps at this x, for cheap derivatives at others: see :class:`arraydiff.plan.Plan`."""
@@ -96,8 +102,9 @@ class Transform:
         return planned(self, args, kwargs)
 
     def forget(self) -> None:
-        """Forget what was learnt of `fun`: that it does not take complex numbers, and why."""
+        """Forget what was learnt of `fun`: that it does not take complex numbers, and whether it takes blocks of points."""
         self.learnt.clear()
+        self.batchings.clear()
 
     def measure(self, *args: Any, **kwargs: Any) -> DerivativeResult:
         """What an outer derivative needs of this one."""
@@ -106,6 +113,22 @@ class Transform:
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
             result: DerivativeResult = self._result(bound, derivative, told=False)
         return result
+
+    @property
+    def shares_calls(self) -> bool:
+        """Whether `measure_all` shares calls of f: f is vectorised, and differentiated the common way."""
+        mine = type(self)
+        common = mine._differentiate is Transform._differentiate and mine._bind is Transform._bind
+        return common and self.options.config.vectorized is True
+
+    def measure_all(self, calls: Sequence[tuple[Any, Any]], *, alike: bool) -> list[DerivativeResult | Exception]:
+        """`measure` for several calls in lockstep, exceptions in the places of results.
+
+        `alike`: the calls differ in the differentiated arguments alone.
+        """
+        from arraydiff.batches import measured  # which knows this class
+
+        return measured(self, calls, alike)
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Bound, Derivative]:
         bound = self._bind(args, kwargs)
@@ -118,7 +141,7 @@ class Transform:
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], cotangent: Array | None = None) -> Bound:
         options = self.options
-        return bind(
+        bound = bind(
             self.fun,
             args,
             kwargs,
@@ -129,15 +152,14 @@ class Transform:
             cotangent=cotangent,
             complex_refused=self.learnt.get("complex", ""),
         )
+        if options.config.vectorized != "auto":
+            return bound
+        with bound.problem.backend.on_device(), bound.problem.backend.quietly():
+            return replace(bound, problem=batched(bound.problem, options.config, self.batchings, self._check_output))
 
     def _differentiate(self, bound: Bound) -> Derivative:
-        return differentiate(
-            bound.problem,
-            self.options.config,
-            self._index(bound),
-            elementwise if self.elementwise else columns_of,
-            check=self._check_output,
-        )
+        config, make = self.options.config, elementwise if self.elementwise else columns_of
+        return differentiate(bound.problem, config, self._index(bound), make, check=self._check_output)
 
     def _index(self, bound: Bound) -> tuple[int, ...]:
         """The directions that are needed."""
@@ -199,6 +221,7 @@ class Transform:
                 dense.status,
                 derivative.doubtful,
                 problem.scale if problem.n == dense.columns.shape[1] else problem.xp.ones_like(dense.steps),
+                evaluator.call.batching.told if evaluator.call.batching is not None else "",
             ),
         )
 
@@ -217,24 +240,20 @@ class Transform:
     def _delivered(self, bound: Bound, derivative: Derivative) -> Array:
         """The flat values of a bare call, after what `unreliable` does about those that cannot be vouched for."""
         policy, dense = self.options.config.unreliable, derivative.dense
-        if policy == "ignore":
-            return dense.columns
         if bound.problem.backend.deferred:
-            return self._flagged(bound, derivative)
-        if not (derivative.doubts or derivative.prepared.notes):
-            return dense.columns
-        text = f"{self.title} of {self.__name__}: {' '.join(doubted(derivative))}"
+            return self._flagged(derivative)
         if policy == "raise" and derivative.doubts:
             failures = derivative.evaluator.failures
             explained = self._result(bound, derivative).explain()
-            raise NumericalStabilityError(f"{text}\n{explained}") from (failures[0].error if failures else None)
+            raise NumericalStabilityError(f"{self._doubt(doubted(derivative))}\n{explained}") from (
+                failures[0].error if failures else None
+            )
         if policy == "nan" and derivative.doubts:
             return _blanked(derivative)
-        warnings.warn(f"{text} .result(...).explain() tells which.", DifferentiationWarning, stacklevel=users_level())
         return dense.columns
 
-    def _flagged(self, bound: Bound, derivative: Derivative) -> Array:
-        """The same where values come later: nobody can be warned."""
+    def _flagged(self, derivative: Derivative) -> Array:
+        """The same where values come later."""
         policy = self.options.config.unreliable
         if policy == "raise":
             raise ValueError(
@@ -242,6 +261,18 @@ class Transform:
                 "unreliable='nan', or look at .result(...).status"
             )
         return _blanked(derivative) if policy == "nan" else derivative.dense.columns
+
+    def _warn(self, derivatives: Sequence[Derivative]) -> None:
+        """One warning of what is delivered and cannot be vouched for."""
+        policy = self.options.config.unreliable
+        told = (d for d in derivatives if policy != "ignore" and not (policy == "nan" and d.doubts))
+        reasons = dict.fromkeys(reason for derivative in told for reason in doubted(derivative))
+        if reasons:
+            text = f"{self._doubt(reasons)} .result(...).explain() tells which."
+            warnings.warn(text, DifferentiationWarning, stacklevel=users_level())
+
+    def _doubt(self, reasons: Iterable[str]) -> str:
+        return f"{self.title} of {self.__name__}: {' '.join(reasons)}"
 
     def _bare(self, bound: Bound, derivative: Derivative, flat: Array) -> Any:
         output = derivative.output

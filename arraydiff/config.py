@@ -98,11 +98,15 @@ def _workers(value: Any) -> str | None:
 
 
 def _vectorized(value: Any) -> str | None:
-    return "'auto' is not served yet: say True or False" if value == "auto" else _flag(value)
+    return None if isinstance(value, bool) or value == "auto" else "wants True, False or 'auto'"
 
 
 def _not_served(_value: Any) -> str | None:
     return "is not served yet: leave it out"
+
+
+def _devices(value: Any) -> str | None:
+    return None if isinstance(value, list | tuple) and value else "wants a list of devices of x's library"
 
 
 def _bounds(value: Any) -> str | None:
@@ -175,12 +179,20 @@ class DifferentiationConfig:
     complex_step_threshold: float = option(
         1e-9, _positive, doc="largest relative disagreement of the certificate of the complex step"
     )
-    vectorized: bool = option(False, _vectorized, doc="True: f takes (n, k) and gives (k,) or (m, k)")
+    vectorized: bool | str = option(
+        False,
+        _vectorized,
+        doc="True: f takes (n, k) and gives (k,) or (m, k); 'auto': vmap, or blocks, where f takes them",
+    )
     batch_axis: int = option(-1, _one_of(-1, 0), doc="0: a vectorized f takes (k, n) and gives (k,) or (k, m)")
     chunk_size: int | None = option(None, _optional(_count), doc="directions a chunk; None: as many as fit the cache")
     max_memory: Any = option(None, _optional(_not_served), doc="not served yet")
     workers: Any = option(None, _optional(_workers), doc="a map-like callable that evaluates f at many points")
-    devices: Any = option(None, _optional(_not_served), doc="not served yet")
+    devices: Any = option(
+        None,
+        _optional(_devices),
+        doc="devices of x's library that chunks go round; f(device), called once for each, makes the function of that device",
+    )
     progress: Any = option(False, lambda v: None if v is False else _not_served(v), doc="not served yet")
     unreliable: str = option(
         "warn", _one_of(*UNRELIABLE), doc="what a bare call does with entries that cannot be vouched for"

@@ -91,6 +91,10 @@ class Lines(ABC):
         """Some of the lines."""
 
     @abstractmethod
+    def posed(self, problem: Problem) -> Lines:
+        """The same lines of the same problem, its arrays on the host."""
+
+    @abstractmethod
     def move(self, offsets: Array, imaginary: bool) -> Array:
         """Offsets (r, k) as coordinates that f can be given."""
 
@@ -169,6 +173,9 @@ class Columns(Lines):
     def take(self, which: Sequence[int]) -> Columns:
         return Columns(self.problem, tuple(self.index[i] for i in which))
 
+    def posed(self, problem: Problem) -> Columns:
+        return Columns(problem, self.index)
+
     def move(self, offsets: Array, imaginary: bool) -> Array:
         if imaginary:
             return imaginary_part(self.problem, self.start, offsets)
@@ -238,6 +245,9 @@ class Tangents(Lines):
         chosen = self.problem.backend.indices(which)
         return Tangents(self.problem, xp.take(self.at, chosen, axis=1))
 
+    def posed(self, problem: Problem) -> Tangents:
+        return Tangents(problem, *self.problem.backend.to_host(self.at))
+
     def move(self, offsets: Array, imaginary: bool) -> Array:
         return imaginary_part(self.problem, 0.0, offsets) if imaginary else offsets
 
@@ -290,6 +300,9 @@ class Elementwise(Lines):
 
     def take(self, which: Sequence[int]) -> Elementwise:
         return Elementwise(self.problem, tuple(self.index[i] for i in which))
+
+    def posed(self, problem: Problem) -> Elementwise:
+        return Elementwise(problem, self.index)
 
     def points_of(self, offsets: Array) -> int:
         return int(offsets.shape[0])

@@ -13,11 +13,12 @@ from arraydiff.backends import Backend
 from arraydiff.collectors import Dense, DenseCollector
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Elementwise, Lines, Tangents, x_itself
-from arraydiff.evaluator import Evaluator
+from arraydiff.evaluator import Evaluator, lockstep
 from arraydiff.problem import Output, Problem
 from arraydiff.result import SMALL_SHARE, UNVOUCHED, Status
-from arraydiff.seam import Prepared, Strategy
+from arraydiff.seam import Prepared, Rounds, Strategy
 from arraydiff.strategies import strategy_of
+from arraydiff.strategies.hosted import hosted
 from arraydiff.strategies.richardson import Richardson
 
 STATE_BYTES = 2**25
@@ -28,6 +29,9 @@ LADDER_ARRAYS = 60
 
 BLOCK_BYTES = 2**22
 """A block of points for a vectorised f stays in a CPU's cache: blocks of 64 MiB took 2.3 times as long."""
+
+DEVICE_BLOCK_BYTES = 2**25
+"""On other devices an operation costs the same up to about 2**21 numbers: there a thousand parameters are one chunk."""
 
 BLOCK_POINTS = 4
 """Points a direction in one stage."""
@@ -94,18 +98,31 @@ def differentiate(
 
     `check` sees the structure of f(x) before another point is evaluated.
     """
+    evaluator = Evaluator(problem.call, config.workers, config.max_evaluations, check)
+    return evaluator.drive(derivation(problem, config, index, evaluator, make, size, strategy))
+
+
+def derivation(
+    problem: Problem,
+    config: DifferentiationConfig,
+    index: Sequence[int],
+    evaluator: Evaluator,
+    make: MakeLines = columns_of,
+    size: int | None = None,
+    strategy: Strategy | None = None,
+) -> Rounds[Derivative]:
+    """As `differentiate`, asking for its rounds: the evaluator counts them, whoever evaluates."""
     started = perf_counter()
     if problem.backend.traced and not (config.fixed_stages or config.method is DifferentiationMethod.COMPLEX_STEP):
         problem.backend.refuse(f"method={config.method.value!r}")
-    evaluator = Evaluator(problem.call, config.workers, config.max_evaluations, check)
     strategy = strategy or (strategy_of(config) if index else Richardson())  # which evaluates f at x, and no more
-    problem = replace(problem, directions=len(index))
-    (prepared,) = evaluator.run([strategy.prepare(problem, config)])
+    strategy, problem = hosted(strategy, problem.backend), replace(problem, directions=len(index))
+    (prepared,) = yield from lockstep([strategy.prepare(problem, config)])
     value = prepared.value if make is not elementwise else prepared.value[:1]
     collector = DenseCollector(problem, value, problem.n if size is None else size, index)
     some_finite, all_finite = _finite(problem, prepared)
     if some_finite:
-        _push(problem, config, prepared, evaluator, collector, index, make)
+        yield from _push(problem, config, prepared, collector, index, make)
     if evaluator.failures and not evaluator.succeeded:
         raise evaluator.failures[0].error
     dense = collector.finish()
@@ -122,18 +139,17 @@ def _push(
     problem: Problem,
     config: DifferentiationConfig,
     prepared: Prepared,
-    evaluator: Evaluator,
     collector: DenseCollector,
     index: Sequence[int],
     make: MakeLines,
-) -> None:
-    """All chunks: one after the other, or in lockstep where evaluations run in parallel."""
+) -> Rounds[None]:
+    """All chunks: one after the other, or in lockstep where evaluations run in parallel or on several devices."""
     chunks = _chunks(problem, config, prepared, index, make)
-    if config.workers is None:
+    if config.workers is None and config.devices is None:
         for lines in chunks:
-            collector.consume(*evaluator.run([prepared.pushforward(lines)]))
+            collector.consume(*(yield from lockstep([prepared.pushforward(lines)])))
     else:
-        for pushed in evaluator.run([prepared.pushforward(lines) for lines in chunks]):
+        for pushed in (yield from lockstep(prepared.pushforward(lines) for lines in chunks)):
             collector.consume(pushed)
 
 
@@ -173,6 +189,8 @@ def _chunks(
     problem: Problem, config: DifferentiationConfig, prepared: Prepared, index: Sequence[int], make: MakeLines
 ) -> Iterator[Lines]:
     size = config.chunk_size or _chunk_size(problem, int(prepared.value.shape[0]))
+    if config.devices and config.chunk_size is None:
+        size = min(size, -(-len(index) // len(config.devices)))  # one chunk for each, at least
     if make is elementwise:
         size = len(index)
     for start in range(0, len(index), size):
@@ -183,7 +201,8 @@ def _chunk_size(problem: Problem, m: int) -> int:
     number = 8
     fits = STATE_BYTES // (number * LADDER_ARRAYS * max(m, 1))
     if problem.call.batch_axis is not None:
-        fits = min(fits, BLOCK_BYTES // (number * BLOCK_POINTS * (problem.n + m)))
+        most = BLOCK_BYTES if problem.backend.on_cpu else DEVICE_BLOCK_BYTES
+        fits = min(fits, most // (number * BLOCK_POINTS * (problem.n + m)))
     return max(1, fits)
 
 

@@ -8,6 +8,8 @@ import os
 import platform
 from collections.abc import Callable
 
+from arraydiff.backends.host_memory import free_memory
+
 LIBRARIES = ("numpy", "scipy", "torch", "jax", "cupy", "dask", "array-api-strict", "matplotlib", "h5py")
 
 
@@ -35,11 +37,11 @@ def _version(name: str) -> str | None:
 
 def _memory() -> str:
     try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        free, total = (page * os.sysconf(name) for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
+        total = _gigabytes(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, ValueError, OSError):  # not a system with sysconf
         return "unknown"
-    return f"{_gigabytes(free)} free of {_gigabytes(total)}"
+    free = free_memory()
+    return total if free is None else f"{_gigabytes(free)} free of {total}"
 
 
 def _gigabytes(count: int) -> str:

@@ -13,7 +13,7 @@ from arraydiff.binding import Rules, bind
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import x_itself
 from arraydiff.evaluator import Evaluator
-from arraydiff.noise import noise_at
+from arraydiff.noise import FINEST, noise_at
 from arraydiff.probe import Probe, probed
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking
@@ -118,6 +118,11 @@ def estimate_noise(
 
 
 def _twice(problem: Problem, config: DifferentiationConfig) -> Asking[tuple[Probe, Probe]]:
+    if problem.eps < FINEST:
+        raise ValueError(
+            "estimate_noise: x has more digits than float64, and the polynomials that noise is told by are float64; "
+            "give noise= to the derivative if you know it"
+        )
     values = yield x_itself(problem)
     value, eps = values.at[:, 0], noise_at(problem, config, values).eps
     one = yield from probed(problem, value, eps)

@@ -12,9 +12,14 @@ from typing import Any, TypeVar
 from arraydiff._typing import Array
 from arraydiff.arguments import Layout
 from arraydiff.backends import Backend
+from arraydiff.batching import gave_up, same_branch
+from arraydiff.devices import SpreadCall
 from arraydiff.errors import BudgetSpent
 from arraydiff.problem import Call, Output
-from arraydiff.seam import Asking, Points, Values
+from arraydiff.seam import Asking, Points, Rounds, Values
+
+MEASURED_NUMBERS = 2**19
+"""Entries of derivatives that are made together, each with some sixty numbers in the ladders: 256 MiB."""
 
 T = TypeVar("T")
 Map = Callable[..., Iterable[Any]]
@@ -52,11 +57,16 @@ class Evaluator:
         check: Callable[[Backend, Layout], None] | None = None,
     ) -> None:
         self.check = check  # of the structure of f(x), before anything is made of it
-        self.call, self.guarded, self.backend = call, Guarded(call), call.backend
-        self.workers, self.max_evaluations = workers, max_evaluations
-        self.calls = self.points = self.rounds = self.asked = self.succeeded = 0
+        self._take_call(call)
+        self.backend, self.workers, self.max_evaluations = call.backend, workers, max_evaluations
+        self.calls, self.points = (call.batching.calls, call.batching.points) if call.batching else (0, 0)
+        self.rounds = self.asked = self.succeeded = 0
+        self.turn = 0  # of several devices, the one that serves the first chunk
         self.failures: list[Failure] = []  # at displaced real points
         self.output: Output | None = None  # at x
+
+    def _take_call(self, call: Call) -> None:
+        self.call, self.guarded = call, Guarded(call)
 
     @property
     def exhausted(self) -> bool:
@@ -71,78 +81,69 @@ class Evaluator:
 
     def run(self, generators: Iterable[Asking[T]]) -> list[T]:
         """All generators in lockstep: one round serves every one that still waits."""
-        waiting: dict[int, tuple[Asking[T], Points]] = {}
-        results: dict[int, T] = {}
-        for i, generator in enumerate(generators):
-            self._advance(i, generator, None, waiting, results)
-        while waiting:
-            active = list(waiting.items())
-            values = self.evaluate([points for _, (_, points) in active])
-            for (i, (generator, _)), given in zip(active, values, strict=True):
-                del waiting[i]
-                self._advance(i, generator, given, waiting, results)
-        return [results[i] for i in sorted(results)]
+        return self.drive(lockstep(generators))
 
-    def _advance(
-        self,
-        i: int,
-        generator: Asking[T],
-        given: Values | None,
-        waiting: dict[int, tuple[Asking[T], Points]],
-        results: dict[int, T],
-    ) -> None:
-        try:
-            waiting[i] = (generator, generator.send(given))  # type: ignore[arg-type]
-        except StopIteration as done:
-            results[i] = done.value
+    def drive(self, rounds: Rounds[T]) -> T:
+        """Serve the rounds of one problem to their end."""
+        given: list[Values] | None = None
+        while True:
+            try:
+                wanted = rounds.send(given)  # type: ignore[arg-type]
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            given = self.evaluate(wanted)
 
     def evaluate(self, wanted: Sequence[Points]) -> list[Values]:
         """One round: f at all points wanted."""
+        return self.finish(wanted, self.refused(wanted) or self.called(wanted, self.begin(wanted)))
+
+    def refused(self, wanted: Sequence[Points]) -> list[list[Output | Exception]] | None:
+        """The answers to complex points that need not be asked, since f gives complex numbers anyway."""
         if self.output is not None and self.output.layout.has_complex and any(points.is_complex for points in wanted):
-            return [self._values(points, [TypeError("f returns complex numbers")]) for points in wanted]
+            return [[TypeError("f returns complex numbers")] for _ in wanted]
+        return None
+
+    def begin(self, wanted: Sequence[Points]) -> list[int]:
+        """Count a round: how many points of each may be evaluated."""
         self.rounds += 1
-        counts = [self._affordable(points.count) for points in wanted]
+        return [self._affordable(points.count) for points in wanted]
+
+    def called(self, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Output | Exception]]:
+        """What f gives there; all chunks are on their way before any value is brought home from another device."""
+        if not isinstance(self.call, SpreadCall):
+            return self._called(wanted, counts)
+        home, got = self.call.home, self._called(self.call.placed(wanted, self.turn), counts)
+        return [[one if isinstance(one, Exception) else home(one) for one in outputs] for outputs in got]
+
+    def _called(self, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Output | Exception]]:
         if self.call.batch_axis is not None:
-            got = [self._block(points, count) for points, count in zip(wanted, counts, strict=True)]
-        elif self.workers is not None:
-            got = self._mapped(wanted, counts)
-        else:
-            got = [self._one_by_one(points, count) for points, count in zip(wanted, counts, strict=True)]
+            return [self._in_block(points, count) for points, count in zip(wanted, counts, strict=True)]
+        if self.workers is not None:
+            return mapped(self.workers, [(self.guarded, *pair) for pair in zip(wanted, counts, strict=True)])
+        if self.call.measured_in_blocks:
+            return measured([(self, *pair) for pair in zip(wanted, counts, strict=True)])
+        return [self._one_by_one(points, count) for points, count in zip(wanted, counts, strict=True)]
+
+    def finish(self, wanted: Sequence[Points], got: Sequence[list[Output | Exception]]) -> list[Values]:
+        """Count what was given, and hand it on."""
         return [self._values(points, outputs) for points, outputs in zip(wanted, got, strict=True)]
 
     def _affordable(self, count: int) -> int:
         before, self.asked = self.asked, self.asked + count
         return count if self.max_evaluations is None else min(count, max(self.max_evaluations - before, 0))
 
-    def _one_by_one(self, points: Points, count: int) -> list[Output | Exception]:
-        outputs: list[Output | Exception] = []
-        if points.starts_at_x:  # in the open: what f raises and warns of at x itself is the user's
-            outputs.append(self._at_x(points.column(0)))
+    def _in_block(self, points: Points, count: int) -> list[Output | Exception]:
+        if self.call.batch_axis is None:  # a block before this one failed
+            return self._one_by_one(points, count)
+        return self._block(points, count) if self.call.batching is None else self._checked_block(points, count)
+
+    def _one_by_one(self, points: Points, count: int, at_x: Output | None = None) -> list[Output | Exception]:
+        outputs: list[Output | Exception] = [] if at_x is None else [at_x]
+        if points.starts_at_x and at_x is None:
+            outputs.append(self.call.at_x(points.column(0)))
         if count > len(outputs):
-            with self._strict(points.is_complex):
+            with strictly(self.backend, points.is_complex):
                 outputs += [self.guarded(points.column(j)) for j in range(len(outputs), count)]
-        return outputs
-
-    def _at_x(self, point: Array) -> Output:
-        try:
-            with self.backend.openly(self.call.error_state):
-                return self.call(point)
-        except TypeError as error:
-            if self.call.has_list:
-                error.add_note(
-                    "an argument is a list: a tree of numbers, as in JAX; pass np.asarray(x) to have an array"
-                )
-            raise
-
-    def _mapped(self, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Output | Exception]]:
-        assert self.workers is not None
-        columns = (points.column(j) for points, count in zip(wanted, counts, strict=True) for j in range(count))
-        with self._strict(any(points.is_complex for points in wanted)):
-            got = iter(list(self.workers(self.guarded, columns)))
-        outputs = [[next(got) for _ in range(count)] for count in counts]
-        for points, first in zip(wanted, outputs, strict=True):
-            if points.starts_at_x and isinstance(first[0], Exception):
-                raise first[0]
         return outputs
 
     def _block(self, points: Points, count: int) -> list[Output | Exception]:
@@ -150,8 +151,8 @@ class Evaluator:
         if count == 0:
             return []
         if points.starts_at_x and count == 1:
-            return [self._at_x(points.block(0, 1))]
-        with self._strict(points.is_complex):
+            return [self.call.at_x(points.block(0, 1))]
+        with strictly(self.backend, points.is_complex):
             output = self.guarded(points.block(0, count))
         if not isinstance(output, Exception) or count == 1:
             return [output]
@@ -159,19 +160,32 @@ class Evaluator:
             self.calls -= count - 1  # it was one call that failed for all of them
             return [output] * count
         self.calls, self.points = self.calls + 1, self.points + count  # seen by f in the call that raised
-        first = [self._at_x(points.block(0, 1))] if points.starts_at_x else []
-        with self._strict(points.is_complex):
+        first = [self.call.at_x(points.block(0, 1))] if points.starts_at_x else []
+        with strictly(self.backend, points.is_complex):
             return [*first, *(self.guarded(points.block(j, j + 1)) for j in range(len(first), count))]
 
-    def _strict(self, is_complex: bool) -> AbstractContextManager[None]:
-        """At complex points a warning that an imaginary part is lost counts as an exception."""
-        return _raising(self.backend.complex_warnings) if is_complex else nullcontext()
+    def _checked_block(self, points: Points, count: int) -> list[Output | Exception]:
+        """All points in one call, in a way that was found out: x is called alone, too, and must come out the same."""
+        if count == 0:
+            return []
+        at_x = self.call.at_x(points.column(0)) if points.starts_at_x else None
+        with strictly(self.backend, points.is_complex):
+            block = self.guarded(points.block(0, count))
+        if isinstance(block, Output) and (at_x is None or same_branch(self.backend, block.values, at_x.values)):
+            if at_x is None:
+                return [block]
+            self.calls, self.points = self.calls + 1, self.points + 1  # x alone
+            return [block._replace(layout=at_x.layout, aux=at_x.aux)]
+        self.calls, self.points = self.calls + 1, self.points + count  # in the block
+        self._take_call(self.call.batched(gave_up(block)))
+        return self._one_by_one(points, count, at_x)
 
     def _values(self, points: Points, outputs: list[Output | Exception]) -> Values:
+        good = [output for output in outputs if not isinstance(output, Exception)]
+        failure = self._count(points, outputs, good)
         if points.starts_at_x:
             self._keep_origin(outputs[0])
-        failure = self._count(points, outputs)
-        short = points.count - sum(_width(output) for output in outputs)
+        short = points.count - len(outputs) + sum([1 - _width(output) for output in good])
         if failure is None and short:
             failure = BudgetSpent(f"max_evaluations={self.max_evaluations} is spent")
         noise = None
@@ -179,49 +193,103 @@ class Evaluator:
             lost = self.backend.xp.full_like(self.base.values, float("inf"))
             bars = (lost if isinstance(output, Exception) else output.noise for output in outputs)
             noise = self.backend.gather([lost if bar is None else bar for bar in bars])
-        return Values(self.backend.settle(self._joined(points, outputs)), noise, failure, short)
+        return Values(self.backend.settle(self._joined(outputs, good, short)), noise, failure, short)
 
     def _keep_origin(self, output: Output | Exception) -> None:
-        assert not isinstance(output, Exception)
+        if isinstance(output, Exception):
+            raise output
         if self.check is not None:
             self.check(self.backend, output.layout)
         self.output = output
 
-    def _count(self, points: Points, outputs: list[Output | Exception]) -> Exception | None:
-        first = None
-        for j, output in enumerate(outputs):
-            failed = isinstance(output, Exception)
-            self.calls += 1 if isinstance(output, Exception) else output.calls
-            self.points += 1 if isinstance(output, Exception) else output.points
-            if isinstance(output, Exception):
-                first = first or output
-            if points.is_complex or (points.starts_at_x and j == 0):
-                continue
-            if isinstance(output, Exception):
-                self.failures.append(Failure(points.parameter(j), output))
-            self.succeeded += not failed
-        return first
+    def _count(self, points: Points, outputs: list[Output | Exception], good: list[Output]) -> Exception | None:
+        """The first failure, if any."""
+        lost = len(outputs) - len(good)
+        self.calls += lost + sum([output.calls for output in good])
+        self.points += lost + sum([output.points for output in good])
+        if not points.is_complex:
+            self.succeeded += len(good) - points.starts_at_x
+        if not lost:
+            return None
+        failed = [(j, output) for j, output in enumerate(outputs) if isinstance(output, Exception)]
+        if not points.is_complex:
+            self.failures += [Failure(points.parameter(j), error) for j, error in failed]
+        return failed[0][1]
 
-    def _joined(self, points: Points, outputs: list[Output | Exception]) -> Array:
+    def _joined(self, outputs: list[Output | Exception], good: list[Output], short: int) -> Array:
         """(m, k), NaN where f failed or was not asked."""
         xp, m = self.backend.xp, int(self.base.values.shape[0])
-        parts = [output.values for output in outputs if not isinstance(output, Exception)]
+        parts = [output.values for output in good]
         for part in parts:
             if part.shape[0] != m:
                 raise ValueError(f"f gave {m} numbers at x but {part.shape[0]} beside it; its shape must not change")
-        if len(parts) == len(outputs) and sum(map(_width, outputs)) == points.count:
+        if len(parts) == len(outputs) and not short:
             if self.call.batch_axis is None:
                 return self.backend.gather(parts)
             return parts[0] if len(parts) == 1 else xp.concat(parts, axis=1)
         lost = xp.full((m, 1), float("nan"), dtype=self.base.values.dtype, device=self.backend.device)
         columns = [lost if isinstance(o, Exception) else xp.reshape(o.values, (m, -1)) for o in outputs]
-        columns += [lost] * (points.count - sum(map(_width, outputs)))
+        columns += [lost] * short
         return xp.concat(columns, axis=1)
 
 
-def _width(output: Output | Exception) -> int:
+def lockstep(generators: Iterable[Asking[T]]) -> Rounds[list[T]]:
+    """Several computations as one that asks for what all of them want."""
+    waiting: dict[int, tuple[Asking[T], Points]] = {}
+    results: dict[int, T] = {}
+
+    def advance(i: int, generator: Asking[T], given: Values | None) -> None:
+        try:
+            waiting[i] = (generator, generator.send(given))  # type: ignore[arg-type]
+        except StopIteration as done:
+            results[i] = done.value
+
+    for i, generator in enumerate(generators):
+        advance(i, generator, None)
+    while waiting:
+        active = list(waiting.items())
+        waiting.clear()
+        values = yield [points for _, (_, points) in active]
+        for (i, (generator, _)), given in zip(active, values, strict=True):
+            advance(i, generator, given)
+    return [results[i] for i in sorted(results)]
+
+
+def mapped(workers: Map, asked: Sequence[tuple[Guarded, Points, int]]) -> list[list[Output | Exception]]:
+    """Each function at the first so many of its points, all handed to the workers at once."""
+    tasks = ((guarded, points.column(j)) for guarded, points, count in asked for j in range(count))
+    with strictly(asked[0][0].call.backend, any(points.is_complex for _, points, _ in asked)):
+        got = iter(list(workers(_ask, tasks)))
+    return [[next(got) for _ in range(count)] for _, _, count in asked]
+
+
+def _ask(task: tuple[Guarded, Array]) -> Output | Exception:
+    guarded, point = task
+    return guarded(point)
+
+
+def measured(asked: Sequence[tuple[Evaluator, Points, int]]) -> list[list[Output | Exception]]:
+    """Derivatives of a vectorised function, its calls shared by as many points as their ladders' memory allows."""
+    first = asked[0][0]
+    points = [wanted.column(j) for _, wanted, count in asked for j in range(count)]
+    size = int(points[0].shape[0] if first.output is None else first.base.values.shape[0]) if points else 1
+    most = max(1, MEASURED_NUMBERS // max(size, 1))
+    at_x = all(wanted.starts_at_x and count == 1 for _, wanted, count in asked)
+    with first.backend.openly(first.call.error_state) if at_x else nullcontext():
+        got = iter(
+            [one for start in range(0, len(points), most) for one in first.call.many(points[start : start + most])]
+        )
+    return [[next(got) for _ in range(count)] for _, _, count in asked]
+
+
+def strictly(backend: Backend, is_complex: bool) -> AbstractContextManager[None]:
+    """At complex points a warning that an imaginary part is lost counts as an exception."""
+    return _raising(backend.complex_warnings) if is_complex else nullcontext()
+
+
+def _width(output: Output) -> int:
     """How many points an answer is for."""
-    return 1 if isinstance(output, Exception) or output.values.ndim == 1 else int(output.values.shape[1])
+    return 1 if output.values.ndim == 1 else int(output.values.shape[1])
 
 
 class _Raising:

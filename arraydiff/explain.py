@@ -8,7 +8,7 @@ from arraydiff._typing import Array
 from arraydiff.arguments import Layout
 from arraydiff.backends import Backend
 from arraydiff.config import DifferentiationMethod
-from arraydiff.result import SMALL_SHARE, UNVOUCHED, DerivativeResult, Status
+from arraydiff.result import SMALL_SHARE, UNVOUCHED, DerivativeResult, Status, named
 
 SHOWN = 5
 """Doubtful entries that are listed."""
@@ -31,15 +31,18 @@ class Story:
     status: Array
     doubtful: Array  # bool
     scale: Array  # (n,) of the parameters
+    batching: str = ""  # how f was called, where vectorized="auto" chose
 
     def told(self, result: DerivativeResult) -> str:
         """The sentences."""
         lines = [
-            f"{_name(result)} by {result.method_used.value}: {result.function_points} points in {result.function_calls} "
+            f"{_name(result)} by {named(result.method_used)}: {result.function_points} points in {result.function_calls} "
             f"calls of f, {result.rounds} rounds, {result.computation_time:.3g} s."
         ]
         if result.reason:
             lines.append(f"Not by a more accurate method: {result.reason}.")
+        if self.batching:
+            lines.append(f"vectorized='auto': {self.batching}.")
         lines += [f"{text}." for text in result.warnings]
         lines += self._doubts(result) if self.columns.shape[0] * self.columns.shape[1] else ["There are no entries."]
         return "\n".join(lines)
@@ -48,7 +51,9 @@ class Story:
         xp, size = self.backend.xp, int(self.columns.shape[0] * self.columns.shape[1])
         doubtful = xp.reshape(self.doubtful, (-1,))
         (count,) = self.backend.read(xp.reshape(xp.sum(xp.astype(doubtful, xp.int32)), (1,)))
-        claim = CLAIMS.get(result.method_used, "right in order of magnitude")
+        claim = "right in order of magnitude"
+        if not isinstance(result.method_used, tuple):
+            claim = CLAIMS.get(result.method_used, claim)
         largest = self._largest_bar()
         bar = f"the largest relative error bar is {largest:.1e} ({claim})"
         if count == 0:
@@ -85,6 +90,25 @@ class Story:
         return (
             f"  {where} = {value:.6g} ± {error:.1g}: the error bar is wide; give scale= or noise=, or make f more exact"
         )
+
+
+@dataclass(frozen=True)
+class Stories:
+    """What explain() tells of a batch: of the points with warnings, or of the first where there are none."""
+
+    results: tuple[DerivativeResult, ...]
+
+    def told(self, result: DerivativeResult) -> str:
+        """The sentences."""
+        doubtful = [i for i, one in enumerate(self.results) if one.warnings]
+        lines = [
+            f"{_name(result)} at {len(self.results)} points in lockstep by {named(result.method_used)}: "
+            f"{result.function_points} points in {result.function_calls} calls of f, {result.rounds} rounds, "
+            f"{result.computation_time:.3g} s; {len(doubtful)} of them with warnings."
+        ]
+        shown = doubtful[:SHOWN] or [0]
+        lines += [f"Point {i}: {self.results[i].explain()}" for i in shown]
+        return "\n".join(lines + [f"... and {len(doubtful) - SHOWN} more points."] * (len(doubtful) > SHOWN))
 
 
 def _name(result: DerivativeResult) -> str:

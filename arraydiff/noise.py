@@ -15,6 +15,9 @@ from arraydiff.seam import Values
 if TYPE_CHECKING:
     from arraydiff.probe import Probe
 
+FINEST = 2.0**-53
+"""Numbers of a smaller eps have more digits than the constants of the methods, which are float64."""
+
 ROUNDING_LOW = 0.2
 """Least noise ever assumed, in eps |f|: a sum of a few correctly rounded terms."""
 
@@ -23,6 +26,9 @@ ROUNDING_HIGH = 2.0
 
 ABOVE_ROUNDING = 16.0
 """A level beyond this many eps |f| is real noise: steps are planned for it."""
+
+FLOOR = 0.5
+"""Times what the probe saw of a quiet output: rounding is coarse, and a handful of values may agree by accident."""
 
 CEILING = 4.0
 """Times what the probe saw of a quiet output: more cannot be its noise."""
@@ -53,11 +59,13 @@ class Noise:
     pending: Probe | None = None  # a probe that could not tell yet
     finite: int | None = None  # outputs at x, where the probe counted them
     ceiling: Array | None = None  # (m,) what the probe leaves room for, inf where it told nothing
+    floor: Array | None = None  # (m,) what it saw, 0 where it told nothing
 
     def beside(self, lines: Lines) -> Noise:
         """The levels as they stand beside f(x) on these lines."""
-        known, ceiling = (None if part is None else lines.at_x(part) for part in (self.known, self.ceiling))
-        return replace(self, known=known, ceiling=ceiling)
+        parts = (self.known, self.ceiling, self.floor)
+        known, ceiling, floor = (None if part is None else lines.at_x(part) for part in parts)
+        return replace(self, known=known, ceiling=ceiling, floor=floor)
 
 
 def given(config: DifferentiationConfig) -> bool:
@@ -79,12 +87,14 @@ def noise_at(problem: Problem, config: DifferentiationConfig, first: Values) -> 
         return Noise(eps, xp.maximum(_as_given(problem, config.noise, value), least), measured=False, loud=True)
     exact = not isinstance(config.noise, str)
     ceiling = CEILING * eps * xp.abs(value) if exact else None
-    return Noise(eps, None, measured=True, asks=may_probe(config), ceiling=ceiling)
+    return Noise(eps, None, measured=True, asks=may_probe(problem, config), ceiling=ceiling)
 
 
-def may_probe(config: DifferentiationConfig) -> bool:
-    """Whether noise is to be measured, and points may go where the probe's go."""
-    return isinstance(config.noise, str) and config.min_step is None and config.max_step is None
+def may_probe(problem: Problem, config: DifferentiationConfig) -> bool:
+    """Whether noise is to be measured, points may go where the probe's go, and its polynomials are as fine as f."""
+    return (
+        problem.eps >= FINEST and isinstance(config.noise, str) and config.min_step is None and config.max_step is None
+    )
 
 
 def _as_given(problem: Problem, level: PyTree, value: Array) -> Array:

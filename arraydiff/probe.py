@@ -15,7 +15,7 @@ from functools import cache
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import ray, x_itself
-from arraydiff.noise import ABOVE_ROUNDING, CEILING, Noise, Sight, may_probe, noise_at
+from arraydiff.noise import ABOVE_ROUNDING, CEILING, FLOOR, Noise, Sight, may_probe, noise_at
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking
 
@@ -80,6 +80,7 @@ class Probe:
     freedom: Array  # (m,) degrees of freedom behind it
     noisy: Array  # (m,) bool: above rounding
     drowned: Array  # (m,) bool
+    least: Array  # (m,) what was seen of the noise of quiet outputs, 0 elsewhere
     told: Array  # (m,) bool: no more need be known
     before: Array  # (m,) residual at the last spacing
     before_freedom: Array
@@ -94,7 +95,8 @@ class Probe:
         told = ~xp.isfinite(value)
         before, freedom = nothing if suspected is None else suspected, xp.zeros_like(value)
         never = told & ~told
-        return cls(nothing, freedom, never, never, told, before, xp.ones_like(value), 0 if suspected is None else 1)
+        start = 0 if suspected is None else 1
+        return cls(nothing, freedom, never, never, freedom, told, before, xp.ones_like(value), start)
 
     @property
     def nodes(self) -> tuple[float, ...]:
@@ -123,9 +125,10 @@ class Probe:
         stays = (found >= before / FALLS) & (found <= FALLS * before) & (found <= LARGEST * size)
         held = xp.minimum(before, 3 * found)
         together = xp.sqrt((own * found**2 + self.before_freedom * held**2) / (own + self.before_freedom))
-        new = ~self.told & (quiet | stays)
-        noisy, loud = self.noisy | (new & ~quiet), found > DROWNED * rounding
-        drowned, told = self.drowned | (new & loud), self.told | new
+        open_ = ~self.told | self.noisy  # two residuals of many agree by accident: the next one tells
+        new = open_ & (quiet | stays)
+        noisy, loud = new & ~quiet, found > DROWNED * rounding
+        drowned, told = (self.drowned & noisy) | (new & loud), (self.told & ~self.noisy) | new
         changing = (found > LARGEST * size) | (found < before / FALLS)
         if self.following > 0:
             changing = changing | ~xp.isfinite(before)
@@ -137,6 +140,7 @@ class Probe:
             xp.where(new, xp.where(quiet, own, own + self.before_freedom), self.freedom),
             noisy,
             drowned,
+            xp.where(new & quiet, found, self.least),
             told,
             xp.where(usable, found, before),
             xp.where(usable, own, self.before_freedom),
@@ -146,11 +150,11 @@ class Probe:
         )
 
     def heard(self, problem: Problem, before: Noise) -> Noise:
-        """The same for the ladder: quiet outputs are left to it, under a ceiling."""
+        """The same for the ladder: quiet outputs are left to it, between a floor and a ceiling."""
         xp, nowhere, counts = problem.xp, problem.xp.full_like(self.level, float("nan")), self.counts
         quiet = xp.isfinite(self.level) & ~self.noisy
         ceiling = xp.where(quiet, CEILING * self.level, xp.full_like(self.level, float("inf")))
-        before = replace(before, ceiling=ceiling, asks=False, sight=self.sight, pending=None)
+        before = replace(before, ceiling=ceiling, floor=FLOOR * self.least, asks=False, sight=self.sight, pending=None)
         before = before if counts is None else replace(before, finite=counts.finite)
         if counts is None or not counts.noisy:
             return before
@@ -165,7 +169,8 @@ def first_sight(problem: Problem, config: DifferentiationConfig, always: bool = 
     Where they leave the noise open the probe is pending: :func:`further` goes on with it. `always`: its points are wanted
     whether or not they pay for themselves.
     """
-    if not (always or (may_probe(config) and problem.directions >= PROBED_FROM)) or problem.call.measured:
+    wanted = always or (may_probe(problem, config) and problem.directions >= PROBED_FROM)
+    if not wanted or problem.call.measured:
         values = yield x_itself(problem)
         return values.at[:, 0], noise_at(problem, config, values)
     line = ray(replace(problem, step=None))

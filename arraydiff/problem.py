@@ -7,7 +7,7 @@ reuse its buffers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -24,6 +24,11 @@ class Measured(Protocol):
         """A result with `derivative`, `error_estimate` of the same structure, `value`, `aux`, and what it cost."""
 
 
+def is_measured(fun: Callable[..., Any]) -> bool:
+    """Whether `fun` is `Measured`: a derivative of ours."""
+    return hasattr(type(fun), "measure")
+
+
 class Output(NamedTuple):
     """What one call of f gave."""
 
@@ -34,6 +39,18 @@ class Output(NamedTuple):
     calls: int = 1
     points: int = 1
     inner_value: PyTree = None  # of the function whose derivative f is
+
+
+@dataclass(frozen=True)
+class Batching:
+    """What vectorized="auto" found out: whether f takes a block of points, and how."""
+
+    told: str  # in words
+    axis: int | None = None  # that the points of a block lie on; None: f takes one point a call
+    vmapped: bool = False  # by the vmap of the library
+    lasting: bool = True  # whether it is of f rather than of this x
+    calls: int = 0  # of f, that finding out took in this differentiation
+    points: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +68,11 @@ class Call:
     has_aux: bool = False
     batch_axis: int | None = None  # None: f takes one point a call
     cotangent: Array | None = None  # (m,) what the outputs are summed with, for uᵀ·J
+    batching: Batching | None = None  # found, not told by the user: then f takes single points too
+
+    def batched(self, batching: Batching) -> Call:
+        """F called as was found out."""
+        return replace(self, batch_axis=batching.axis, batching=batching)
 
     @property
     def has_list(self) -> bool:
@@ -60,7 +82,7 @@ class Call:
     @cached_property
     def measured(self) -> bool:
         """Whether f is `Measured`: a derivative of ours."""
-        return hasattr(type(self.fun), "measure")
+        return is_measured(self.fun)
 
     @cached_property
     def plain(self) -> bool:
@@ -70,23 +92,73 @@ class Call:
             self.single and leaf is not None and len(leaf.shape) == 1 and leaf.constant is None and not leaf.is_complex
         )
 
+    @property
+    def joins(self) -> bool:
+        """Whether points of several problems can go in one call, where they differ in what is displaced alone."""
+        apart = self.has_aux or self.measured or self.batching is not None  # what was found out is checked at each x
+        return not (apart or any(leaf.constant is not None for leaf in self.layout.leaves))
+
     def __call__(self, points: Array) -> Output:
         """f at one point (n,), or at a block (n, k) where f is vectorised."""
+        mapped = self._vmapped if points.ndim == 2 else None
+        if mapped is not None:
+            return self._output(mapped(points), points, None)
         args, kwargs = self._arguments(points)
         if self.measured:
-            inner = self.fun.measure(*args, **kwargs)  # type: ignore[attr-defined]
-            output = self._output(inner.derivative, points, inner.aux)
-            noise = self._output(inner.error_estimate, points, None).values
-            cost = {"calls": inner.function_calls, "points": inner.function_points}
-            return output._replace(noise=noise, inner_value=inner.value, **cost)
-        value, aux = self.fun(*args, **kwargs), None
-        if self.has_aux:
-            if not isinstance(value, tuple) or len(value) != 2:
-                raise TypeError(
-                    f"has_aux=True: the function must return a pair (output, aux), got {type(value).__name__}"
-                )
-            value, aux = value
+            return self._measured(self.fun.measure(*args, **kwargs), points)  # type: ignore[attr-defined]
+        value, aux = self._parted(self.fun(*args, **kwargs))
         return self._output(value, points, aux)
+
+    @cached_property
+    def _vmapped(self) -> Callable[[Array], PyTree] | None:
+        """Of a block, where the library's vmap was chosen."""
+        chosen = self.batching is not None and self.batching.vmapped
+        return self.backend.vmapped(self._value) if chosen else None
+
+    def _value(self, point: Array) -> PyTree:
+        """What the library's vmap maps: f at one point, without its aux."""
+        args, kwargs = self._arguments(point)
+        return self._parted(self.fun(*args, **kwargs))[0]
+
+    def _parted(self, value: PyTree) -> tuple[PyTree, Any]:
+        if not self.has_aux:
+            return value, None
+        if not isinstance(value, tuple) or len(value) != 2:
+            raise TypeError(f"has_aux=True: the function must return a pair (output, aux), got {type(value).__name__}")
+        return value
+
+    def at_x(self, points: Array) -> Output:
+        """F at x itself, in the open: what it raises and warns of there is the user's."""
+        try:
+            with self.backend.openly(self.error_state):
+                return self(points)
+        except TypeError as error:
+            if self.has_list:
+                error.add_note(
+                    "an argument is a list: a tree of numbers, as in JAX; pass np.asarray(x) to have an array"
+                )
+            raise
+
+    @cached_property
+    def measured_in_blocks(self) -> bool:
+        """Whether f is a derivative of a vectorised function, which serves several of our points in one call."""
+        return self.measured and bool(getattr(self.fun, "shares_calls", False))
+
+    def many(self, points: Sequence[Array]) -> list[Output | Exception]:
+        """As called at each point, f's own calls shared by them; what is raised at a point stands in its place."""
+        calls, fun = [self._arguments(point) for point in points], self.fun
+        alike = set(self.places) <= set(fun.options.argnums.places(fun, *calls[0]))  # type: ignore[attr-defined]
+        results = fun.measure_all(calls, alike=alike)  # type: ignore[attr-defined]
+        return [
+            one if isinstance(one, Exception) else self._measured(one, point)
+            for one, point in zip(results, points, strict=True)
+        ]
+
+    def _measured(self, inner: Any, points: Array) -> Output:
+        output = self._output(inner.derivative, points, inner.aux)
+        noise = self._output(inner.error_estimate, points, None).values
+        cost = {"calls": inner.function_calls, "points": inner.function_points}
+        return output._replace(noise=noise, inner_value=inner.value, **cost)
 
     def _arguments(self, points: Array) -> tuple[list[Any], dict[str, Any]]:
         if self.plain and points.ndim == 1 and points.dtype == self.layout.leaves[0].dtype:
@@ -107,7 +179,7 @@ class Call:
         xp = self.backend.xp
         if leaf.constant is not None:
             return self.backend.copy(leaf.constant)
-        if leaf.shape == points.shape and stop - start == points.shape[0] and leaf.dtype == points.dtype:
+        if leaf.shape == points.shape and points.ndim == 1 and leaf.dtype == points.dtype:
             return points
         part = points if stop - start == points.shape[0] else points[start:stop, ...]
         if leaf.is_complex:
@@ -168,7 +240,7 @@ class Call:
             if not leaf.shape or leaf.shape[axis] != k:
                 came = "(k, n) and gives (k,) or (k, m)" if axis == 0 else "(n, k) and gives (k,) or (m, k)"
                 raise ValueError(
-                    f"vectorized=True: with {k} points f gave shape {leaf.shape}; it takes {came}: "
+                    f"a block of {k} points gave shape {leaf.shape}, but a vectorized f takes {came}: "
                     "let it sum over the parameters' axis alone, or leave vectorized out"
                 )
             array = self.backend.xp.moveaxis(array, 0, -1) if axis == 0 and array.ndim > 1 else array

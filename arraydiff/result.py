@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntFlag
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from arraydiff._typing import Array, PyTree
 from arraydiff.config import DifferentiationMethod
-
-if TYPE_CHECKING:
-    from arraydiff.explain import Story
 
 __all__ = ["GradientResult", "HessianResult", "JacobianResult", "Status"]
 
@@ -58,6 +55,19 @@ SMALL_SHARE = 1e-3
 """Entries whose effect is below this share of the largest of their output are held to that share."""
 
 
+def named(method: DifferentiationMethod | tuple[DifferentiationMethod, ...]) -> str:
+    """A method, or those of a batch, each once."""
+    methods = method if isinstance(method, tuple) else (method,)
+    return ", ".join(dict.fromkeys(one.value for one in methods))
+
+
+class Telling(Protocol):
+    """What explain() asks."""
+
+    def told(self, result: DerivativeResult) -> str:
+        """Plain sentences about a result."""
+
+
 @dataclass(frozen=True, eq=False)
 class DerivativeResult:
     """Values of a derivative and all that is known of them; the fields are those of :class:`GradientResult`."""
@@ -68,7 +78,7 @@ class DerivativeResult:
     error_estimate: PyTree = None
     step_sizes: PyTree = None
     status: PyTree = None
-    method_used: DifferentiationMethod = DifferentiationMethod.ADAPTIVE
+    method_used: DifferentiationMethod | tuple[DifferentiationMethod, ...] = DifferentiationMethod.ADAPTIVE
     reason: str = ""
     function_calls: int = 0
     function_points: int = 0
@@ -78,7 +88,7 @@ class DerivativeResult:
     condition: PyTree = None
     warnings: list[str] = field(default_factory=list)
     exceptions: tuple[Exception, ...] = ()
-    story: Story | None = field(default=None, repr=False)
+    story: Telling | None = field(default=None, repr=False)
 
     def explain(self) -> str:
         """What was done, how right the values are, and what to do about those that are not: plain sentences."""
@@ -86,7 +96,7 @@ class DerivativeResult:
 
     def __repr__(self) -> str:
         return (
-            f"<{type(self).__name__}: {self.method_used.value}, {self.function_points} points in {self.function_calls} calls"
+            f"<{type(self).__name__}: {named(self.method_used)}, {self.function_points} points in {self.function_calls} calls"
             f"{f', {len(self.warnings)} warnings' if self.warnings else ''}; .derivative, .error_estimate, .status, .explain()>"
         )
 
@@ -109,7 +119,7 @@ class GradientResult(DerivativeResult):
     status : structure of the derivative, int16
         Flags: see :class:`Status`.
     method_used, reason
-        The method, and why not the one before it.
+        The method, and why not the one before it; of a batch with several methods, a tuple with one entry a point.
     function_calls, function_points, rounds
         Calls of f, points at which it was evaluated, and how often values were waited for.
     computation_time : float

@@ -57,6 +57,9 @@ class Values:
 Asking = Generator[Points, Values, T]
 """A computation that asks for values of f and ends with a T."""
 
+Rounds = Generator[list[Points], list[Values], T]
+"""The same, asking for what several of them want at once: one round a time."""
+
 
 @dataclass(frozen=True)
 class Pushforward:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
+from arraydiff.batches import Batched
 from arraydiff.binding import Bound
 from arraydiff.callables import Options, Transform
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
@@ -140,10 +141,16 @@ def _made(
     argnums: Any,
     config: DifferentiationConfig | None,
     options: dict[str, Any],
+    in_axes: Any,
     **given: Any,
 ) -> Any:
     chosen = config_of(config, options, kind.title)
-    return kind(fun, Options(Argnums.of(argnums), chosen, **given))
+    return over_axes(kind(fun, Options(Argnums.of(argnums), chosen, **given)), in_axes)
+
+
+def over_axes(transform: Transform, in_axes: Any) -> Any:
+    """The transform, at every point of a batch where axes are given."""
+    return transform if in_axes is None else Batched(transform, in_axes)
 
 
 def config_of(config: DifferentiationConfig | None, options: dict[str, Any], caller: str) -> DifferentiationConfig:
@@ -154,10 +161,12 @@ def config_of(config: DifferentiationConfig | None, options: dict[str, Any], cal
 
 
 def outer_config(config: DifferentiationConfig) -> DifferentiationConfig:
-    """The options of a derivative of a derivative of ours: the imaginary part is spent on the inner one."""
-    if config.method is not DifferentiationMethod.COMPLEX_STEP:
+    """The options of a derivative of a derivative of ours: imaginary part and devices are spent on the inner one."""
+    spent = config.method is DifferentiationMethod.COMPLEX_STEP
+    if not spent and config.devices is None:
         return config
-    return replace(config, method=DifferentiationMethod.RICHARDSON)
+    method = DifferentiationMethod.RICHARDSON if spent else config.method
+    return replace(config, method=method, devices=None)
 
 
 def grad(
@@ -169,6 +178,7 @@ def grad(
     *,
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
+    in_axes: Any = None,
     **options: Any,
 ) -> Any:
     """Gradient of a scalar function.
@@ -190,6 +200,10 @@ def grad(
         All options in one; keywords override it.
     full_output : bool, default False
         Return the :class:`GradientResult` instead of bare arrays.
+    in_axes : int or tuple of ints and None, optional
+        A batch of points: axes of the positional arguments along which they lie, as in :func:`jax.vmap` (an int stands for
+        all arguments, None for one that is shared; keyword arguments lie along axis 0). Every answer gets an axis of points
+        in front and equals that of a loop; the points share their rounds, and with ``vectorized=True`` the calls of ``fun``.
     **options
         Fields of :class:`DifferentiationConfig`, such as ``method="central"``.
 
@@ -228,7 +242,7 @@ def grad(
     True
     """
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
-    return _made(Gradient, fun, argnums, config, options, **given)
+    return _made(Gradient, fun, argnums, config, options, in_axes, **given)
 
 
 def value_and_grad(
@@ -240,6 +254,7 @@ def value_and_grad(
     *,
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
+    in_axes: Any = None,
     **options: Any,
 ) -> Any:
     """Value and gradient of a scalar function, as ``(value, gradient)``; ``((value, aux), gradient)`` with ``has_aux``.
@@ -254,7 +269,7 @@ def value_and_grad(
     9.0 6.0
     """
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
-    return _made(ValueAndGradient, fun, argnums, config, options, **given)
+    return _made(ValueAndGradient, fun, argnums, config, options, in_axes, **given)
 
 
 def jacobian(
@@ -266,6 +281,7 @@ def jacobian(
     *,
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
+    in_axes: Any = None,
     **options: Any,
 ) -> Any:
     """Jacobian of an array function: shape of the output, then shape of x; an output tree gives a tree.
@@ -282,7 +298,7 @@ def jacobian(
            [0., 4.]])
     """
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
-    return _made(Jacobian, fun, argnums, config, options, **given)
+    return _made(Jacobian, fun, argnums, config, options, in_axes, **given)
 
 
 def jacrev(
@@ -294,6 +310,7 @@ def jacrev(
     *,
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
+    in_axes: Any = None,
     **options: Any,
 ) -> Any:
     """Jacobian with the signature and the rules of ``jax.jacrev``; see :func:`jacobian`.
@@ -306,7 +323,7 @@ def jacrev(
     array([[2., 3.]])
     """
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
-    return _made(ReverseJacobian, fun, argnums, config, options, **given)
+    return _made(ReverseJacobian, fun, argnums, config, options, in_axes, **given)
 
 
 def jacfwd(
@@ -317,6 +334,7 @@ def jacfwd(
     *,
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
+    in_axes: Any = None,
     **options: Any,
 ) -> Any:
     """Jacobian with the signature and the rules of ``jax.jacfwd``; see :func:`jacobian`.
@@ -329,7 +347,7 @@ def jacfwd(
     array([[2., 3.]])
     """
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output}
-    return _made(ForwardJacobian, fun, argnums, config, options, **given)
+    return _made(ForwardJacobian, fun, argnums, config, options, in_axes, **given)
 
 
 def hessian(
@@ -340,6 +358,7 @@ def hessian(
     *,
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
+    in_axes: Any = None,
     **options: Any,
 ) -> Any:
     """Hessian: shape of the output, then twice the shape of x; blocks for trees and several arguments, as in JAX.
@@ -358,7 +377,7 @@ def hessian(
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output}
     chosen = config_of(config, options, "hessian")
     gradient = Jacobian(fun, Options(Argnums.of(argnums), chosen, has_aux, holomorphic))
-    return Hessian(gradient, Options(Argnums.of(argnums), outer_config(chosen), **given))
+    return over_axes(Hessian(gradient, Options(Argnums.of(argnums), outer_config(chosen), **given)), in_axes)
 
 
 def derivative(

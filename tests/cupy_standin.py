@@ -91,6 +91,7 @@ class Machine:
         self.current = self.limit = self.launches = self.uploads = self.peak = 0
         self.used = [0, 0]
         self.syncs: list[str] = []
+        self.outer: list[int] = []  # devices to go back to
         self.forbid_sync = False
 
     def sync(self, what: str) -> None:
@@ -122,10 +123,11 @@ class Device:
         self.id = machine.current if self.id is None else getattr(self.id, "id", self.id)
 
     def __enter__(self) -> None:
-        self._outer, machine.current = machine.current, self.id
+        machine.outer.append(machine.current)  # a stack, as CuPy's: a device may be entered twice
+        machine.current = self.id
 
     def __exit__(self, *_exc: object) -> None:
-        machine.current = self._outer
+        machine.current = machine.outer.pop()
 
     @property
     def mem_info(self) -> tuple[int, int]:
@@ -155,6 +157,11 @@ class ndarray(NDArrayOperatorsMixin):
 
     def __array_function__(self, func: Any, _types: Any, args: Any, kwargs: Any) -> Any:
         return _call(".".join([*func.__module__.split(".")[1:], func.__name__]), func, args, kwargs)
+
+    def copy(self, order: str = "C") -> ndarray:
+        """In memory of the current device, whichever it comes from: what moves arrays between devices."""
+        machine.launches += 1
+        return machine.new(self._host.copy(order))
 
     def __len__(self) -> int:
         return len(self._host)

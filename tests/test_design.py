@@ -21,17 +21,17 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Bottom first. A module may import from its own layer and from those below; a package stands for all of its modules.
 LAYERS = (
     ("_typing", "errors"),
-    ("backends", "config", "record"),
+    ("backends", "config", "record", "axes"),
     ("arguments", "result"),
     ("problem", "assembly", "explain", "tables"),
-    ("seam", "binding"),
+    ("seam", "devices", "binding"),
     ("directions", "symmetry"),
-    ("noise",),
+    ("noise", "batching"),
     ("probe",),
     ("strategies",),
     ("evaluator", "collectors"),
-    ("engine",),
-    ("callables", "plan"),
+    ("engine", "together"),
+    ("callables", "plan", "batches"),
     ("transforms",),
     ("products",),
     ("checking", "estimation", "uncertainty", "validation"),
@@ -43,7 +43,7 @@ LAYERS = (
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
-ARRAY_LIBRARIES = {"numpy", "cupy", "torch", "jax", "dask"}
+ARRAY_LIBRARIES = {"numpy", "cupy", "torch", "jax", "dask", "mparray", "mpmath", "array_api_strict"}
 MAY_NAME_THEM = {"backends", "fallback", "homodyne", "_vmap", "sparse", "examples", "environment", "cli", "testing"}
 
 ELEMENTWISE = """

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
+from tests import cupy_standin
+
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [path for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if path.exists()]
-BLOCK = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(?P<language>\w*)(?P<needs>[^\n]*)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def matches(path: Path, language: str) -> list[re.Match[str]]:
+    return [match for match in BLOCK.finditer(path.read_text(encoding="utf-8")) if match["language"] == language]
 
 
 def blocks(path: Path, language: str) -> list[str]:
-    return [
-        match["code"] for match in BLOCK.finditer(path.read_text(encoding="utf-8")) if match["language"] == language
-    ]
+    return [match["code"] for match in matches(path, language)]
+
+
+def is_at_hand(stack: contextlib.ExitStack, library: str) -> bool:
+    """Whether what an example names behind its language is installed; CuPy's stand-in is."""
+    if library == "cupy" and not cupy_standin.is_hidden_by_a_real_one():
+        stack.enter_context(cupy_standin.installed())
+        return True
+    return importlib.util.find_spec(library) is not None
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if blocks(path, "python")], ids=lambda path: path.name)
@@ -23,8 +37,10 @@ def test_the_examples_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pyt
     pytest.importorskip("scipy", reason="the pages show fits with SciPy")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
-    for number, code in enumerate(blocks(path, "python"), 1):
-        exec(compile(code, f"{path.name}, example {number}", "exec"), names)
+    with contextlib.ExitStack() as stack:
+        for number, match in enumerate(matches(path, "python"), 1):
+            if all(is_at_hand(stack, library) for library in match["needs"].split()):
+                exec(compile(match["code"], f"{path.name}, example {number}", "exec"), names)
 
 
 def test_quick_start_of_the_readme_is_two_shell_blocks() -> None:

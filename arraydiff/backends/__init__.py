@@ -1,8 +1,8 @@
-"""The registry: the array library of the input chooses the backend."""
+"""The array library of the input chooses the backend."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -12,8 +12,11 @@ import numpy as np
 from arraydiff.backends.base import Backend
 from arraydiff.backends.cupy import CupyBackend
 from arraydiff.backends.dask import DaskBackend
+from arraydiff.backends.generic import GenericBackend
 from arraydiff.backends.jax import JaxBackend, TracedJaxBackend
+from arraydiff.backends.mparray import MparrayBackend
 from arraydiff.backends.numpy import NumpyBackend
+from arraydiff.backends.registered import registered
 from arraydiff.backends.torch import TorchBackend
 
 __all__ = ["Backend", "backend_of", "float0_zeros", "is_array"]
@@ -25,9 +28,9 @@ BACKENDS: tuple[type[Backend], ...] = (
     TracedJaxBackend,
     JaxBackend,
     DaskBackend,
-    Backend,
+    MparrayBackend,
 )
-"""The first that owns an array serves it; the last one serves whatever speaks the standard."""
+"""The first that owns an array serves it; then come those that packages registered, and the generic one."""
 
 
 def is_array(value: object) -> bool:
@@ -58,7 +61,7 @@ def _backend(array: Any) -> Backend:
     kind = _KINDS.get(type(array)) or _find_kind(array)
     if kind is NumpyBackend:
         return _numpy()
-    return kind(array_api_compat.array_namespace(array), array_api_compat.device(array))
+    return kind.of(array)
 
 
 @cache
@@ -72,12 +75,18 @@ _KINDS: dict[type, type[Backend]] = {}
 
 
 def _find_kind(array: Any) -> type[Backend]:
-    kind = next((backend for backend in BACKENDS if backend.owns(array)), None)
+    kind = next((backend for backend in _in_turn() if backend.owns(array)), None)
     if kind is None:
         raise TypeError(
             f"{type(array).__name__} is no array of a library that speaks the array API; pass one that does"
         )
     return _KINDS.setdefault(type(array), kind)
+
+
+def _in_turn() -> Iterator[type[Backend]]:
+    yield from BACKENDS
+    yield from registered()
+    yield GenericBackend
 
 
 def float0_zeros(shape: tuple[int, ...]) -> Any:

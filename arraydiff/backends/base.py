@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
+import array_api_compat
 import numpy as np
 
 from arraydiff._typing import Array, Namespace, PyTree
+from arraydiff.backends.host_memory import free_memory
 
 RAY_SEED = 20261123
 """Rays are the same in every process and thread: same f, x and config, same bits."""
@@ -27,9 +29,6 @@ class Backend:
     traced = False
     """Whether arrays stand for values that nobody has, as inside jax.jit."""
 
-    lazy = False
-    """Whether arrays are computed when somebody asks for them."""
-
     deferred = False
     """Whether a derivative is made without one look at values: what depends on them is chosen by `where`."""
 
@@ -42,7 +41,17 @@ class Backend:
     @classmethod
     def owns(cls, array: Array) -> bool:
         """Whether `array` is of this library."""
-        return hasattr(array, "__array_namespace__")
+        raise NotImplementedError
+
+    @classmethod
+    def of(cls, array: Array) -> Self:
+        """The backend of an array that it owns."""
+        return cls(array_api_compat.array_namespace(array), array_api_compat.device(array))
+
+    @cached_property
+    def on_cpu(self) -> bool:
+        """Whether arrays lie in the memory of the host."""
+        return True
 
     def during(self, fixed_stages: bool, arguments: PyTree) -> Backend:
         """The backend of one call of f with these arguments, by a method whose points do or do not depend on values."""
@@ -71,6 +80,10 @@ class Backend:
         if isinstance(value, np.ndarray | np.generic) and not self._is_host:
             value = value.tolist()  # numbers pass every border; host arrays do not
         return self.xp.asarray(value, dtype=dtype, device=self.device, copy=copy)
+
+    def ratios(self, values: Any, dtype: Any) -> Array:
+        """Ratios of small whole numbers, given as floats."""
+        return self.asarray(values, dtype)
 
     def indices(self, which: Sequence[int]) -> Array:
         """Places in an array, for `take`."""
@@ -107,6 +120,24 @@ class Backend:
         """Results of ours, computed, where the library is lazy: else 0 / 0 of a tableau warns when the user computes."""
         return arrays
 
+    @property
+    def is_lazy(self) -> bool:
+        """Whether values are known only once they are asked for."""
+        return False
+
+    @property
+    def host(self) -> Backend | None:
+        """Where strategies compute, if not on arrays of this library: where an operation costs far more than on the host."""
+        return None
+
+    def to_host(self, *arrays: Array) -> tuple[Array, ...]:
+        """Arrays for `host`, computed together."""
+        return arrays
+
+    def from_host(self, array: Array, like: Array) -> Array:
+        """An array of `host` (n,) or (n, k) as one of this library, laid out as `like` (n,)."""
+        return self.asarray(array)
+
     def read(self, codes: Array) -> list[int]:
         """The one place where the host waits for the device: a 1-D array of small integers."""
         return [int(codes[i]) for i in range(codes.shape[0])]
@@ -115,12 +146,25 @@ class Backend:
         """n numbers in ±[1/2, 1], always the same ones."""
         return self.asarray(_host_ray(n), dtype)
 
+    def elsewhere(self, device: Any) -> Backend:
+        """The same library on another of its devices."""
+        probe = array_api_compat.to_device(self.xp.zeros((0,), device=self.device), device)
+        return replace(self, device=array_api_compat.device(probe))
+
+    def moved(self, array: Array) -> Array:
+        """An array of this library, on this device."""
+        return array_api_compat.to_device(array, self.device)
+
     def on_device(self) -> contextlib.AbstractContextManager[Any]:
         """Entered once a public call: what is created lands on x's device."""
         return contextlib.nullcontext()
 
     def flat(self, value: Any) -> Array | None:
         """A copy (m,) of what f returned, where it is one real floating array or number of this library; else None."""
+        return None
+
+    def vmapped(self, _function: Callable[[Array], Any]) -> Callable[[Array], Any] | None:
+        """Of a function of one point (n,), one of a block (n, k) that gives the k points first; None: there is no vmap."""
         return None
 
     def error_state(self) -> dict[str, Any]:
@@ -134,6 +178,13 @@ class Backend:
     def quietly(self) -> contextlib.AbstractContextManager[Any]:
         """Entered around a derivative: log(-1) at a displaced point and 0 / 0 in a tableau are expected."""
         return np.errstate(all="ignore")
+
+    def synchronize(self, *arrays: Array) -> None:
+        """Wait until the device has made these arrays: a clock that is read before measures launches."""
+
+    def free_memory(self) -> int | None:
+        """Bytes that arrays may still take on the device; None where the library does not tell."""
+        return free_memory()
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether the library says by `error` that memory ran out."""

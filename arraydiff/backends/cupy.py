@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import array_api_compat
@@ -21,6 +22,10 @@ class CupyBackend(Backend):
     def owns(cls, array: Array) -> bool:
         return bool(array_api_compat.is_cupy_array(array))
 
+    @cached_property
+    def on_cpu(self) -> bool:
+        return False
+
     def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
         if isinstance(value, np.ndarray | np.generic):
             value = np.asarray(value)
@@ -30,6 +35,36 @@ class CupyBackend(Backend):
     def read(self, codes: Array) -> list[int]:
         return list(codes.get().tolist())
 
+    def elsewhere(self, device: Any) -> Backend:
+        there = replace(self, device=type(self.device)(device))
+        with there.device:
+            self.xp.zeros((0,))  # a device that does not exist fails here, not in the middle of a derivative
+        return there
+
+    def moved(self, array: Array) -> Array:
+        if array.device == self.device:
+            return array
+        with self.device:
+            return array.copy()  # from any device to the current one
+
     def on_device(self) -> contextlib.AbstractContextManager[Any]:
         manager: contextlib.AbstractContextManager[Any] = self.device
         return manager
+
+    def synchronize(self, *arrays: Array) -> None:
+        import cupy
+
+        with self.device:
+            cupy.cuda.get_current_stream().synchronize()
+
+    def free_memory(self) -> int | None:
+        import cupy
+
+        pool = cupy.get_default_memory_pool()
+        with self.device:  # the pool is asked about the current device
+            held, limit = pool.total_bytes(), pool.get_limit()
+            kept = held - pool.used_bytes()
+            free = int(self.device.mem_info[0])
+            if limit:
+                free = min(free, limit - held)
+        return max(free, 0) + int(kept)

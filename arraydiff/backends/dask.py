@@ -1,4 +1,4 @@
-"""Dask: lazy arrays, computed once a stage where values decide on the next one, and not at all where they do not."""
+"""Dask: lazy arrays, computed once a stage, all points of f together, and not at all where no value decides on the next stage."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from arraydiff._typing import Array, PyTree
 from arraydiff.backends.base import Backend
+from arraydiff.backends.numpy import NumpyBackend
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,11 @@ class DaskBackend(Backend):
     def indices(self, which: Sequence[int]) -> Array:
         return np.asarray(list(which), dtype=np.int64)  # Dask 2026.8: take(x, dask array of [0]) has the shape of x
 
-    lazy = True
-
     def during(self, fixed_stages: bool, arguments: PyTree) -> Backend:
         return LazyDaskBackend(self.xp, self.device) if fixed_stages else self
+
+    def elsewhere(self, device: Any) -> Backend:
+        raise ValueError("Dask's arrays have no device of their own; leave devices out")
 
     def settle(self, array: Array) -> Array:
         return array.persist()
@@ -41,6 +43,24 @@ class DaskBackend(Backend):
         import dask
 
         return tuple(dask.persist(*arrays, scheduler="synchronous"))
+
+    @property
+    def is_lazy(self) -> bool:
+        return True
+
+    @property
+    def host(self) -> Backend | None:
+        return NumpyBackend(np, "cpu")
+
+    def to_host(self, *arrays: Array) -> tuple[Array, ...]:
+        import dask
+
+        return tuple(np.asarray(array) for array in dask.compute(*arrays, scheduler="synchronous"))
+
+    def from_host(self, array: Array, like: Array) -> Array:
+        import dask.array
+
+        return dask.array.from_array(array, chunks=(*like.chunks, -1)[: array.ndim])
 
     def gather(self, columns: Sequence[Array]) -> Array:
         return self.xp.stack(list(columns), axis=-1).rechunk(-1)
@@ -55,6 +75,10 @@ class LazyDaskBackend(DaskBackend):
     """Arrays of Dask that stay as they are: the derivative is a graph, for the user to compute."""
 
     deferred = True
+
+    @property
+    def host(self) -> Backend | None:
+        return None
 
     def settle(self, array: Array) -> Array:
         return array

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ from optree import tree_flatten
 
 from arraydiff._typing import Array, PyTree
 from arraydiff.backends.base import Backend
+from arraydiff.backends.numpy import NumpyBackend
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,10 @@ class JaxBackend(Backend):
     @classmethod
     def owns(cls, array: Array) -> bool:
         return bool(array_api_compat.is_jax_array(array))
+
+    @cached_property
+    def on_cpu(self) -> bool:
+        return getattr(self.device, "platform", "cpu") == "cpu"
 
     @cached_property
     def default_float(self) -> Any:
@@ -40,6 +46,18 @@ class JaxBackend(Backend):
             return TracedJaxBackend(self.xp, None)
         return self
 
+    @property
+    def host(self) -> Backend | None:
+        return NumpyBackend(np, "cpu") if getattr(self.device, "platform", "") == "cpu" else None
+
+    def to_host(self, *arrays: Array) -> tuple[Array, ...]:
+        if any(map(_is_traced, arrays)):
+            self.refuse("this")
+        return tuple(_native(np.asarray(array)) for array in arrays)
+
+    def from_host(self, array: Array, like: Array) -> Array:
+        return self.xp.asarray(array, device=self.device)
+
     def copy(self, array: Array) -> Array:
         return array  # nobody can write to it
 
@@ -51,11 +69,44 @@ class JaxBackend(Backend):
             self.refuse("this")
         return list(np.asarray(codes).tolist())
 
+    def elsewhere(self, device: Any) -> Backend:
+        import jax
+
+        if device not in jax.devices(getattr(device, "platform", None)):
+            raise ValueError("jax.devices() lists those that there are: give some of them")
+        return replace(self, device=device)
+
+    def moved(self, array: Array) -> Array:
+        import jax
+
+        return jax.device_put(array, self.device)
+
     def on_device(self) -> contextlib.AbstractContextManager[Any]:
         import jax
 
         manager: contextlib.AbstractContextManager[Any] = jax.default_device(self.device)
         return manager
+
+    def vmapped(self, function: Callable[[Array], Any]) -> Callable[[Array], Any] | None:
+        import jax
+
+        mapped: Callable[[Array], Any] = jax.vmap(function, in_axes=-1)
+        return mapped
+
+    def synchronize(self, *arrays: Array) -> None:
+        import jax
+
+        jax.block_until_ready(arrays)
+
+    def free_memory(self) -> int | None:
+        if not hasattr(self.device, "memory_stats"):
+            return None  # an array that is spread over several devices
+        if self.device.platform == "cpu":
+            return super().free_memory()
+        told = self.device.memory_stats() or {}
+        if "bytes_limit" not in told:
+            return None
+        return int(told["bytes_limit"]) - int(told.get("bytes_in_use", 0))
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
@@ -74,6 +125,10 @@ class TracedJaxBackend(JaxBackend):
     def during(self, fixed_stages: bool, arguments: PyTree) -> Backend:
         return self
 
+    @property
+    def host(self) -> Backend | None:
+        return None
+
     def read(self, codes: Array) -> list[int]:
         self.refuse("this")
 
@@ -85,3 +140,8 @@ def _is_traced(array: Any) -> bool:
     import jax
 
     return isinstance(array, jax.core.Tracer)
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """NumPy knows bfloat16 by storage alone."""
+    return array.astype(np.float32) if array.dtype.kind == "V" else array

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import array_api_compat
@@ -11,6 +13,9 @@ import numpy as np
 
 from arraydiff._typing import Array
 from arraydiff.backends.base import Backend
+
+CPU_ALLOCATOR = ("not enough memory", "can't allocate memory")
+"""What its errors say, on one system or the other."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,17 @@ class TorchBackend(Backend):
     def owns(cls, array: Array) -> bool:
         return bool(array_api_compat.is_torch_array(array))
 
+    @cached_property
+    def on_cpu(self) -> bool:
+        return bool(self.device.type == "cpu")
+
     def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
         if isinstance(value, np.ndarray | np.generic):
             value = np.array(value)  # a copy: torch warns of arrays that cannot be written
         if dtype is None and isinstance(value, float):
             dtype = self.xp.float64  # torch's own default is float32
+        if self.owns(value):
+            value = value.detach()  # torch warns of a tensor that requires a gradient
         return self.xp.asarray(value, dtype=dtype, device=self.device, copy=copy)
 
     def copy(self, array: Array) -> Array:
@@ -43,7 +54,32 @@ class TorchBackend(Backend):
         no_grad: contextlib.AbstractContextManager[Any] = torch.no_grad()
         return no_grad
 
+    def vmapped(self, function: Callable[[Array], Any]) -> Callable[[Array], Any] | None:
+        import torch
+
+        mapped: Callable[[Array], Any] = torch.func.vmap(function, in_dims=-1)
+        return mapped
+
+    def synchronize(self, *arrays: Array) -> None:
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def free_memory(self) -> int | None:
+        import torch
+
+        if self.device.type == "cpu":
+            return super().free_memory()
+        if self.device.type != "cuda":
+            return None
+        kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return int(torch.cuda.mem_get_info(self.device)[0]) + int(kept)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         import torch
 
-        return isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            return True
+        # the allocator of the CPU has no class of its own
+        return type(error) is RuntimeError and any(words in str(error) for words in CPU_ALLOCATOR)

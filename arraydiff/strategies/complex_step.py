@@ -15,7 +15,7 @@ from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Lines, Tangents, ray
 from arraydiff.errors import BudgetSpent
-from arraydiff.noise import Noise, given
+from arraydiff.noise import FINEST, Noise, given
 from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
 from arraydiff.result import Status
@@ -28,6 +28,7 @@ RELATIVE_STEP = {
     52: 1e-20,
     0: 1e-15,
 }  # squared far below eps, so that nothing is truncated; not so small that it underflows
+FINER_STEP = 1.25  # the power of eps that does the same for numbers of more digits, which have no underflow
 SECOND_STEP = 2.0  # times the first: rounding noise of a complex power does not scale with the step
 SAME = 1e-12  # relative agreement of the two, in eps of float64
 VALUE_SAME = 64.0  # eps by which the real part may differ from f(x)
@@ -276,11 +277,13 @@ def _checks(
 
 def _witnessing(problem: Problem, config: DifferentiationConfig) -> DifferentiationConfig:
     """The options of the ray's ladder: no limits that are meant for single parameters."""
-    stages = min(config.max_iterations, WITNESS_STAGES)
+    fine = problem.eps < FINEST  # more digits take more rungs
+    stages = config.max_iterations if fine else min(config.max_iterations, WITNESS_STAGES)
+    tolerance = None if fine else WITNESS_TOLERANCE
     if problem.n == 1:
-        return replace(config, error_tolerance=WITNESS_TOLERANCE, max_iterations=stages, confidence=0.95)
+        return replace(config, error_tolerance=tolerance, max_iterations=stages, confidence=0.95)
     return replace(
-        config, error_tolerance=WITNESS_TOLERANCE, max_iterations=stages, min_step=None, max_step=None, confidence=0.95
+        config, error_tolerance=tolerance, max_iterations=stages, min_step=None, max_step=None, confidence=0.95
     )
 
 
@@ -332,4 +335,5 @@ def _told(failure: Exception) -> str:
 
 
 def _relative_step(problem: Problem) -> float:
-    return next(step for bits, step in RELATIVE_STEP.items() if bits == 0 or problem.eps <= 2.0 ** -(bits - 1))
+    step = next(step for bits, step in RELATIVE_STEP.items() if bits == 0 or problem.eps <= 2.0 ** -(bits - 1))
+    return step if problem.eps >= FINEST else float(problem.eps**FINER_STEP)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 from arraydiff._typing import Array
@@ -26,6 +27,7 @@ RULES = 0.1  # of the bow of f at the lowest rung that tells: a kink makes most 
 CREDIT = 1e-3  # of half the jump at a kink: what else a bar may hold there, so that value ± bar are the two slopes
 SPOILED = 1e3  # an inner derivative whose bar is more times that at x has met something there: a kink, an edge
 SPOILED_SHARE = 1e-9  # of the largest value: bars below it spoil nothing
+SMALL_OUTPUT = 1e-3  # of the mean size of all outputs
 HIDDEN = 1e-3  # a bar beyond this share of the value, on lines whose scouts disagree, is UNRESOLVED
 
 
@@ -49,6 +51,15 @@ class Ladder:
     def backend(self) -> Backend:
         """The array library."""
         return self.lines.problem.backend
+
+    @cached_property
+    def size(self) -> Array:
+        """(m, k) of the outputs, 1 where nothing was seen of one; near 0 they are small beside the others, not noisy."""
+        xp, size = self.backend.xp, self.rungs.largest
+        if size.shape[0] > 1:
+            finite = xp.where(xp.isfinite(size), size, xp.zeros_like(size))
+            size = xp.maximum(size, SMALL_OUTPUT * xp.sqrt(xp.mean(finite * finite, axis=0)))
+        return xp.where(size > 0, size, xp.ones_like(size))
 
 
 @dataclass(frozen=True)
@@ -185,7 +196,8 @@ def narrowed(ladder: Ladder, which: Sequence[int]) -> Ladder:
     own: dict[str, Any] = {
         name: pick(getattr(ladder, name)) for name in ("cap", "failed_up", "failed_down", "best_value", "best_error")
     }
-    noise = replace(ladder.noise, known=pick(ladder.noise.known), ceiling=pick(ladder.noise.ceiling))
+    noise = ladder.noise
+    noise = replace(noise, known=pick(noise.known), ceiling=pick(noise.ceiling), floor=pick(noise.floor))
     return replace(ladder, lines=ladder.lines.take(which), rungs=Rungs(**picked), noise=noise, **own)
 
 
@@ -200,11 +212,10 @@ def noted(ladder: Ladder, estimate: Estimate) -> Ladder:
     )
 
 
-def finish(ladder: Ladder, confidence: float, unresolved: Array | None = None) -> Finished:
+def finish(ladder: Ladder, estimate: Estimate, unresolved: Array | None = None) -> Finished:
     """Values, bars and flags as the rungs so far give them."""
     backend, rungs = ladder.backend, ladder.rungs
     xp = backend.xp
-    estimate = extrapolate(backend, rungs, ladder.noise, confidence)
     half_jump, kinked = kink(ladder)
     value, error = estimate.value, estimate.error
     if unresolved is not None:
@@ -224,6 +235,14 @@ def finish(ladder: Ladder, confidence: float, unresolved: Array | None = None) -
     error = xp.where(finite, error, xp.full_like(error, float("inf")))
     value = xp.where(finite, value, xp.full_like(value, float("nan")))
     return Finished(value, error, estimate.sigma, status, _curvature(ladder, estimate), rungs.step[0, ...])
+
+
+def finish_some(ladder: Ladder, estimate: Estimate, which: Sequence[int], widen: float) -> Finished:
+    """The same for some of the lines, which share their noise with one another, not with those that go on."""
+    if len(which) < ladder.lines.count:
+        ladder = narrowed(ladder, which)
+        estimate = extrapolate(ladder.backend, ladder.rungs, ladder.noise, widen)
+    return finish(ladder, estimate)
 
 
 def _contradicted(ladder: Ladder) -> Array:

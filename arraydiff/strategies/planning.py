@@ -29,7 +29,7 @@ BENT = 0.05  # of |f|: how far
 GAIN_WANTED = 0.7  # of the bar: a stage that promises less is not worth it
 GAIN_NOISY = 1 / 3  # the same where the noise is known
 STOP = 2.0  # eps: no bar gets below
-SMALL_OUTPUT = 1e-3  # of the mean size of all outputs
+KINKED_SHARE = 0.5  # of the outputs: of thousands that are not resolved some look like kinks
 NOTHING_SEEN = 5  # log2: steps of a line on which f has not moved at all
 
 GO_ON, DONE, UPWARDS, DOWNWARDS = range(4)
@@ -128,14 +128,15 @@ def _log2(ratio: float) -> int:
 
 def _together(ladder: Ladder, entries: Array) -> Array:
     """(k,) root mean square over the outputs, each in units of its own size; what failed counts nothing."""
-    xp, rungs = ladder.backend.xp, ladder.rungs
-    size = rungs.largest
-    if size.shape[0] > 1:  # an output that happens to be near 0 is small beside the others, not noisy
-        finite = xp.where(xp.isfinite(size), size, xp.zeros_like(size))
-        size = xp.maximum(size, SMALL_OUTPUT * xp.sqrt(xp.mean(finite * finite, axis=0)))
-    share = xp.abs(entries) / xp.where(size > 0, size, xp.ones_like(size))
+    xp = ladder.backend.xp
+    share = xp.abs(entries) / ladder.size
     share = xp.where(xp.isfinite(share), share, xp.zeros_like(share))
     return xp.sqrt(xp.mean(share * share, axis=0))
+
+
+def _share(ladder: Ladder, mask: Array) -> Array:
+    """(k,) of the outputs."""
+    return ladder.backend.xp.mean(ladder.backend.xp.astype(mask, ladder.rungs.step.dtype), axis=0)
 
 
 def plan(ladder: Ladder, estimate: Estimate, config: DifferentiationConfig) -> Plan:
@@ -155,7 +156,7 @@ def plan(ladder: Ladder, estimate: Estimate, config: DifferentiationConfig) -> P
     enough = xp.where(loud, promised > GAIN_NOISY * bar, (promised > GAIN_WANTED * bar) & noise_rules)
     shrink = shape.unresolved & ~found
     bent = loud & shape.bent & ((bar > OFF * value) | shape.far)
-    kinked = shrink & xp.any(kink(ladder)[1], axis=0)  # no step resolves a kink
+    kinked = shrink & (_share(ladder, kink(ladder)[1]) >= KINKED_SHARE)  # no step resolves a kink
     shrink = shrink & ~kinked
     done = ((bar <= tolerance * value) | enough | kinked) & ~shrink & ~bent
     steps = xp.where(shrink[None, :], _shrunk(ladder, config), steps)

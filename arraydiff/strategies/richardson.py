@@ -17,7 +17,7 @@ from arraydiff.noise import Noise
 from arraydiff.probe import sighted
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Prepared, Pushforward
-from arraydiff.strategies.ladder import Finished, Ladder, begin, climb, finish, narrowed, noted
+from arraydiff.strategies.ladder import Finished, Ladder, begin, climb, finish, finish_some, narrowed, noted
 from arraydiff.strategies.placing import placed
 from arraydiff.strategies.planning import DONE, DOWNWARDS, UPWARDS, plan, scouts
 from arraydiff.strategies.pooling import asked, refined
@@ -126,7 +126,8 @@ def _climbed(ladder: Ladder, config: DifferentiationConfig, value: Array) -> Ask
     if ladder.lines.step is not None:
         steps = ladder.backend.xp.stack([ladder.lines.step * term for term in _fixed(config, ladder.side)])
         ladder = yield from climb(ladder, steps)
-        return Climbed([(every, finish(ladder, widen))], {}, ladder)
+        estimate = extrapolate(ladder.backend, ladder.rungs, ladder.noise, widen)
+        return Climbed([(every, finish(ladder, estimate))], {}, ladder)
     active, ended = every, list[tuple[list[int], Finished]]()
     escaped: dict[int, list[int]] = {1: [], -1: []}
     if ladder.stage == 0:
@@ -142,14 +143,14 @@ def _climbed(ladder: Ladder, config: DifferentiationConfig, value: Array) -> Ask
                 again = yield from _climbed(begin(ladder.lines, ladder.side, value, noise), config, value)
                 return again.after(ended, escaped, active)
             ladder = replace(ladder, noise=noise.beside(ladder.lines))
+            estimate = extrapolate(ladder.backend, ladder.rungs, ladder.noise, widen)
         if ladder.stage >= config.max_iterations or ladder.spent:
-            ended.append((active, finish(ladder, widen, following.unresolved | ladder.spent)))
+            ended.append((active, finish(ladder, estimate, following.unresolved | ladder.spent)))
             return Climbed(ended, escaped, ladder)
         codes = ladder.backend.read(following.codes)
         stopped, going = _sorted_out(codes, active, escaped)
         if stopped:
-            part = finish(ladder if len(stopped) == len(active) else narrowed(ladder, stopped), widen)
-            ended.append(([active[i] for i in stopped], part))
+            ended.append(([active[i] for i in stopped], finish_some(ladder, estimate, stopped, widen)))
         if not going:
             return Climbed(ended, escaped, ladder)
         steps = following.steps

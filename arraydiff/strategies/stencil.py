@@ -389,9 +389,8 @@ def _table(lines: Lines, side: Side, order: int, dtype: Any) -> tuple[Array, Arr
 
 def _fresh_table(backend: Backend, side: int, order: int, dtype: Any) -> tuple[Array, Array]:
     row = CENTRAL[order] if side == 0 else SIDED[order]
-    columns = ([[number * (side or 1)] for number in numbers] for numbers in (row.nodes, row.weights))
-    nodes, weights = (backend.asarray(column, dtype) for column in columns)
-    return nodes, weights
+    nodes, weights = ([[number * (side or 1)] for number in numbers] for numbers in (row.nodes, row.weights))
+    return backend.asarray(nodes, dtype), backend.ratios(weights, dtype)
 
 
 _kept_table = lru_cache(maxsize=64)(_fresh_table)

@@ -29,6 +29,9 @@ MEDIAN_SHARE = 0.7
 EVIDENCE = 3.0  # noise does not fall with the size of a window; truncation does, by more than this
 MODEST_RANGE = 0.05  # the same for three samples that agree
 ODD_OVER_EVEN = 8.0  # noise shows in both parts of f alike; steps far beyond its length need not
+GROWN = 8.0  # eps of f where it is larger: rounding is no more than this there
+MANY = 8  # outputs: of so many, changes of some vanish by accident
+ACCIDENT = 0.3  # of the change that the fall of all outputs foretells
 SMALL_RANGE = 3e-3  # a noise sample that is not small against the range of f is curvature, not noise
 
 
@@ -86,12 +89,15 @@ def extrapolate(backend: Backend, rungs: Rungs, noise: Noise, confidence: float)
         sigma = _shared(xp, rungs, sigma, found)
     factor = confidence * _widening(xp, noise, sigma)
     best = _lone_rung(xp, rungs, levels[0], sigma, factor)
+    high = _rounding(xp, rungs, noise)
     for windows in levels[1:]:
         truncation = TRUNCATION * confidence * windows.change * windows.decay
         width = sigma[None, ...]
         if noise.measured:
             read_off = found if noise.known is None else found & xp.isnan(noise.known)
             width = xp.where(read_off, _running_maximum(xp, windows.sample, sigma), width)
+            rounding = (width <= high[None, ...]) & read_off[None, ...]
+            width = xp.where(rounding, _grown(xp, rungs, windows.size, width, noise), width)
         error = truncation + factor * width * windows.gain[:, None, :]
         best = _better(xp, best, windows, error, truncation, _void(xp, rungs, windows, sigma))
     value, error, truncation = best
@@ -153,6 +159,8 @@ def _truncation(
         before = below.change[:-1, ...]
         if size > 3:
             before = xp.maximum(before, below.change[1:, ...] * _power(bottom / second, rungs.power)[:, None, :])
+    if int(value.shape[1]) >= MANY:
+        change = xp.maximum(change, ACCIDENT * before * _fall(xp, change, before))
     positive = before > 0
     ratio = change / xp.where(positive, before, xp.ones_like(before))
     ratio = ratio * _power(top / second, rungs.power)[:, None, :]
@@ -162,6 +170,14 @@ def _truncation(
     change = xp.where(off, xp.maximum(change * decay, inherited), change)
     decay = xp.where(off, xp.ones_like(decay), decay)
     return change, decay
+
+
+def _fall(xp: Namespace, change: Array, before: Array) -> Array:
+    """(W, 1, k) by what changes fall from size to size, all outputs together."""
+    both = xp.isfinite(change) & xp.isfinite(before)
+    nothing = xp.zeros_like(change)
+    now, then = (xp.sum(xp.where(both, part * part, nothing), axis=1, keepdims=True) for part in (change, before))
+    return xp.sqrt(now / xp.where(then > 0, then, xp.ones_like(then)))
 
 
 def _power(ratio: Array, power: int) -> Array:
@@ -183,7 +199,7 @@ def _sigma(xp: Namespace, rungs: Rungs, levels: list[Windows], noise: Noise) -> 
     lowest = xp.abs(rungs.quotient[0, ...])
     size = xp.maximum(xp.abs(rungs.base), rungs.largest)
     low = ROUNDING_LOW * noise.eps * xp.maximum(size, rungs.reach * lowest / 4)
-    high = ROUNDING_HIGH * noise.eps * (size + rungs.reach * lowest)
+    high = _rounding(xp, rungs, noise)
     if noise.known is None:
         return _read_off(xp, rungs, levels, noise, low, high)
     known = noise.known + xp.zeros_like(low)
@@ -192,6 +208,25 @@ def _sigma(xp: Namespace, rungs: Rungs, levels: list[Windows], noise: Noise) -> 
     sigma, planning, found = _read_off(xp, rungs, levels, noise, low, high)
     unknown = xp.isnan(known)
     return xp.where(unknown, sigma, known), xp.where(unknown, planning, known), ~unknown | found
+
+
+def _rounding(xp: Namespace, rungs: Rungs, noise: Noise) -> Array:
+    """(m, k) the largest noise that is taken for rounding."""
+    size = xp.maximum(xp.abs(rungs.base), rungs.largest)
+    return ROUNDING_HIGH * noise.eps * (size + rungs.reach * xp.abs(rungs.quotient[0, ...]))
+
+
+def _grown(xp: Namespace, rungs: Rungs, size: int, width: Array, noise: Noise) -> Array:
+    """(W, m, k) the rounding that `width` is near x, on the rungs of each window, where f may be larger."""
+    middle = xp.abs(rungs.base)[None, ...] if rungs.mean is None else xp.abs(rungs.mean)
+    reached = _finite_or(xp, middle + rungs.step[:, None, :] * xp.abs(rungs.quotient), 0.0)
+    count = int(reached.shape[0]) - size + 1
+    largest = reached[:count, ...]
+    for i in range(1, size):
+        largest = xp.maximum(largest, reached[i : i + count, ...])
+    near = xp.maximum(reached[0, ...], xp.abs(rungs.base))
+    grown = width * largest / xp.where(near > 0, near, xp.ones_like(near))
+    return xp.maximum(width, xp.minimum(grown, GROWN * noise.eps * largest))
 
 
 def _widening(xp: Namespace, noise: Noise, sigma: Array) -> Array | float:
@@ -209,6 +244,10 @@ def _read_off(
         return low, high / 2, xp.zeros_like(low, dtype=xp.bool)
     every = _finite_or(xp, xp.concat([windows.sample for windows in levels[1:]]), float("inf"))
     least = xp.min(every, axis=0)
+    if (
+        noise.floor is not None and int(rungs.base.shape[1]) == 1
+    ):  # what the probe saw may be change of f: never more than some line shows
+        low = xp.maximum(low, xp.minimum(noise.floor, xp.max(least, axis=1, keepdims=True)))
     pooled = every <= POOL * xp.maximum(least, low)
     number = xp.sum(xp.astype(pooled, low.dtype), axis=0)
     total = xp.sum(xp.where(pooled, every * every, xp.zeros_like(every)), axis=0)

@@ -1,0 +1,113 @@
+"""Strategies whose arithmetic runs on the host, while f sees its own kind of array.
+
+An operation of a lazy library costs a node of a graph, one of a compiling library a compilation for every shape: thousands of
+times an operation on numbers, and a strategy makes thousands between two evaluations of f.  So points go up to f as arrays of its
+library, and values come down: once a stage, all together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+from arraydiff._typing import Array
+from arraydiff.backends import Backend
+from arraydiff.config import DifferentiationConfig
+from arraydiff.directions import Lines
+from arraydiff.problem import Problem
+from arraydiff.seam import Asking, Points, Prepared, Pushforward, Strategy, Values
+from arraydiff.strategies.frozen import Frozen
+
+T = TypeVar("T")
+
+
+def hosted(strategy: Strategy, backend: Backend) -> Strategy:
+    """The strategy itself where arrays are eager; a frozen one keeps arrays of its own."""
+    return strategy if backend.host is None or isinstance(strategy, Frozen) else Hosted(strategy)
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """A strategy whose problem is on the host."""
+
+    strategy: Strategy
+
+    def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
+        """As the strategy does, with arrays of x's library on the outside."""
+        backend, local = problem.backend, on_host(problem)
+        if callable(config.noise):  # a function of the user's sees what f sees
+            call = replace(problem.call, fun=config.noise, has_aux=False, batch_axis=None, cotangent=None)
+            (level,) = backend.to_host(call(backend.copy(problem.x)).values)
+            config = replace(config, noise=level)
+        prepared = yield from _translated(problem, self.strategy.prepare(local, config))
+        noise = None if prepared.noise is None else backend.asarray(prepared.noise)
+        push = partial(_pushed, prepared=prepared, local=local)
+        return replace(prepared, value=backend.asarray(prepared.value), noise=noise, pushforward=push)
+
+
+def on_host(problem: Problem) -> Problem:
+    """The same problem, its arrays on the host."""
+    backend, names = problem.backend, ("x", "scale", "lower", "upper", "step")
+    assert backend.host is not None
+    given = {name: array for name in names if (array := getattr(problem, name)) is not None}
+    arrays = dict(zip(given, backend.to_host(*given.values()), strict=True))
+    return replace(problem, call=replace(problem.call, backend=backend.host), **arrays)
+
+
+def _pushed(lines: Lines, prepared: Prepared, local: Problem) -> Asking[Pushforward]:
+    outer, pushforward = lines.problem, prepared.pushforward
+    pushed = yield from _translated(outer, pushforward(lines.posed(local)))
+    parts = (pushed.columns, pushed.error, pushed.steps, pushed.status)
+    return Pushforward(*(outer.backend.asarray(part) for part in parts))
+
+
+def _translated(problem: Problem, asking: Asking[T]) -> Generator[Points, Values, T]:
+    """Points as arrays of x's library, values as arrays of the host."""
+    backend, given = problem.backend, None
+    while True:
+        try:
+            points = asking.send(given)  # type: ignore[arg-type]
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        values = yield LazyPoints(points, problem)
+        noise = () if values.noise is None else (values.noise,)
+        at, *bars = backend.to_host(values.at, *noise)
+        given = replace(values, at=at, noise=bars[0] if bars else None)
+
+
+@dataclass(frozen=True)
+class LazyPoints:
+    """Points on the host, handed out as arrays of x's library, in chunks as x has."""
+
+    points: Points
+    problem: Problem
+
+    @property
+    def count(self) -> int:
+        """How many points."""
+        return self.points.count
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether they are complex."""
+        return self.points.is_complex
+
+    @property
+    def starts_at_x(self) -> bool:
+        """Whether the first point is x itself."""
+        return self.points.starts_at_x
+
+    def column(self, j: int) -> Array:
+        """Point j."""
+        return self.problem.backend.from_host(self.points.column(j), self.problem.x)
+
+    def block(self, start: int, stop: int) -> Array:
+        """Points start..stop."""
+        return self.problem.backend.from_host(self.points.block(start, stop), self.problem.x)
+
+    def parameter(self, j: int) -> int | None:
+        """Which entry of x is displaced at point j."""
+        return self.points.parameter(j)
