@@ -55,7 +55,7 @@ def _refused(call: Call, config: DifferentiationConfig) -> str:
     if call.measured:
         return "f is itself a numerical derivative"
     if call.backend.deferred:
-        return "values decide, which are not there inside jax.jit and on lazy arrays; vectorized=True sends blocks"
+        return "there are no values to compare inside jit or on lazy arrays; vectorized=True sends blocks"
     if config.opaque:
         return "opaque=True keeps blocks from f; vectorized=True sends them"
     if config.devices:

@@ -115,9 +115,9 @@ def test_every_transform_goes_through(backend: Backend) -> None:
         "vjp": lambda xp, x: ad.vjp(vector(xp), x, method="central")[1](x),
         "hessian": lambda xp, x: ad.hessian(scalar(xp), method="central", order=4)(x),
     }
-    got = traced(backend, lambda x: [call(xp, x) for call in calls.values()], backend.asarray(POINT))
+    got = traced(backend, lambda x: [call(xp, x) for call in calls.values()], backend.asarray(POINT[:2]))
     for (name, call), values in zip(calls.items(), got, strict=True):
-        wanted = call(np, POINT)
+        wanted = call(np, POINT[:2])
         pairs = zip(values, wanted, strict=True) if isinstance(wanted, tuple) else [(values, wanted)]
         for one, other in pairs:
             np.testing.assert_allclose(backend.tonumpy(one), other, rtol=1e-4, atol=1e-6, err_msg=name)
@@ -256,6 +256,19 @@ def test_a_complex_step_that_is_refused_beforehand_is_an_error_inside_jit(backen
         jax.jit(ad.grad(scalar(backend.namespace), method="complex_step", opaque=True))(backend.asarray(POINT))
 
 
+@on_jax
+@pytest.mark.parametrize(("vectorized", "calls"), [(True, 3), ("auto", 14)])
+def test_blocks_go_through_jit_and_auto_sends_none(vectorized: Any, calls: int, backend: Backend) -> None:
+    import jax
+    import jax.numpy as jnp
+
+    slope = ad.grad(lambda x: jnp.sum(x**3, axis=0), method="central", vectorized=vectorized)
+    with ad.record() as total:
+        got = jax.jit(slope)(backend.asarray(POINT))
+    np.testing.assert_allclose(got, 3 * POINT**2, rtol=1e-8)
+    assert total.calls == calls
+
+
 @on_dask
 def test_a_fixed_stage_derivative_of_a_graph_is_a_graph(backend: Backend) -> None:
     import dask
@@ -289,7 +302,7 @@ def test_the_adaptive_method_computes_a_graph_once_a_stage(backend: Backend) -> 
 
     with Counting():
         result = ad.derivative(backend.module.sin, method="richardson").result(backend.asarray(POINT))
-    assert Counting.computed > 0
+    assert Counting.computed >= result.rounds
     with Counting():
         before = Counting.computed
         result.derivative.compute(scheduler="synchronous")
