@@ -61,6 +61,7 @@ class Evaluator:
         self.backend, self.workers, self.max_evaluations = call.backend, workers, max_evaluations
         self.calls, self.points = (call.batching.calls, call.batching.points) if call.batching else (0, 0)
         self.rounds = self.asked = self.succeeded = 0
+        self.fits: int | None = None  # points of a block that memory held, once one did not
         self.turn = 0  # of several devices, the one that serves the first chunk
         self.failures: list[Failure] = []  # at displaced real points
         self.output: Output | None = None  # at x
@@ -152,30 +153,65 @@ class Evaluator:
             return []
         if points.starts_at_x and count == 1:
             return [self.call.at_x(points.block(0, 1))]
-        with strictly(self.backend, points.is_complex):
-            output = self.guarded(points.block(0, count))
-        if not isinstance(output, Exception) or count == 1:
-            return [output]
+        blocks = self._fitting(points, count)
+        refused = next((block for block in blocks if isinstance(block, Exception)), None)
+        if refused is None or count == 1:
+            return blocks
         if points.is_complex:  # f does not take complex numbers, whichever they are
             self.calls -= count - 1  # it was one call that failed for all of them
-            return [output] * count
+            return [refused] * count
         self.calls, self.points = self.calls + 1, self.points + count  # seen by f in the call that raised
         first = [self.call.at_x(points.block(0, 1))] if points.starts_at_x else []
         with strictly(self.backend, points.is_complex):
             return [*first, *(self.guarded(points.block(j, j + 1)) for j in range(len(first), count))]
+
+    def _fitting(self, points: Points, count: int) -> list[Output | Exception]:
+        """All points in one call, or, where memory does not hold them, in as few as it takes."""
+        outputs: list[Output | Exception] = []
+        start = 0
+        while start < count:
+            stop = min(count, start + (self.fits or count))
+            output = self._tried(points, start, stop)
+            if not (isinstance(output, Exception) and self.backend.is_out_of_memory(output)):
+                outputs.append(output)
+                start = stop
+            elif stop - start == 1:
+                raise MemoryError(
+                    "f at one point, and what chunk_size directions need beside it, do not fit in memory: free some, or pass a "
+                    f"smaller chunk_size ({output})"
+                ) from output
+            else:
+                self.calls, self.points = (
+                    self.calls + 1,
+                    self.points + stop - start,
+                )  # seen by f in the call that failed
+                self.fits = (stop - start + 1) // 2
+        return outputs
+
+    def _tried(self, points: Points, start: int, stop: int) -> Output | Exception:
+        try:
+            block = points.block(start, stop)
+        except Exception as error:
+            if not self.backend.is_out_of_memory(error):
+                raise
+            return error.with_traceback(None)  # whose frames keep arrays alive
+        with strictly(self.backend, points.is_complex):
+            return self.guarded(block)
 
     def _checked_block(self, points: Points, count: int) -> list[Output | Exception]:
         """All points in one call, in a way that was found out: x is called alone, too, and must come out the same."""
         if count == 0:
             return []
         at_x = self.call.at_x(points.column(0)) if points.starts_at_x else None
-        with strictly(self.backend, points.is_complex):
-            block = self.guarded(points.block(0, count))
-        if isinstance(block, Output) and (at_x is None or same_branch(self.backend, block.values, at_x.values)):
+        blocks = self._fitting(points, count)
+        block, *more = blocks
+        refused = any(isinstance(part, Exception) for part in blocks)
+        if isinstance(block, Output) and not refused:
             if at_x is None:
-                return [block]
-            self.calls, self.points = self.calls + 1, self.points + 1  # x alone
-            return [block._replace(layout=at_x.layout, aux=at_x.aux)]
+                return blocks
+            if same_branch(self.backend, block.values, at_x.values):
+                self.calls, self.points = self.calls + 1, self.points + 1  # x alone
+                return [block._replace(layout=at_x.layout, aux=at_x.aux), *more]
         self.calls, self.points = self.calls + 1, self.points + count  # in the block
         self._take_call(self.call.batched(gave_up(block)))
         return self._one_by_one(points, count, at_x)
