@@ -134,7 +134,7 @@ def measured(transform: Transform, calls: Sequence[Call], alike: bool) -> list[D
     with unrecorded():
         inner = done(transform, calls, alike, kept)
     with inner.backend.on_device(), inner.backend.quietly():
-        results = [transform._result(*pair) for pair in inner.pairs]
+        results = [transform._result(*pair, told=False) for pair in inner.pairs]
     if inner.errors and results:  # one call at one point is counted for an exception: the rest goes with a result
         calls_more, points_more = inner.calls_lost - len(inner.errors), inner.points_lost - len(inner.errors)
         one = results[0]

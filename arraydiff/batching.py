@@ -54,6 +54,8 @@ def _refused(call: Call, config: DifferentiationConfig) -> str:
     """Why f is not probed."""
     if call.measured:
         return "f is itself a numerical derivative"
+    if call.backend.deferred:
+        return "there are no values to compare inside jit or on lazy arrays; vectorized=True sends blocks"
     if config.opaque:
         return "opaque=True keeps blocks from f; vectorized=True sends them"
     if config.devices:

@@ -76,7 +76,7 @@ def bind(
     places = argnums.places(fun, args, kwargs)
     chosen = [kwargs[place] if isinstance(place, str) else args[place] for place in places]
     tree = chosen[0] if argnums.single else tuple(chosen)
-    backend = backend_of(flatten(tree)[0])
+    backend = backend_of(flatten(tree)[0]).during(config.fixed_stages, (args, kwargs))
     with backend.on_device():
         layout, arrays = layout_of(backend, tree)
         layout, arrays = _checked(backend, layout, arrays, rules)
@@ -221,13 +221,15 @@ def _inside(
     slack = ULPS_OUTSIDE * eps * xp.maximum(xp.abs(x), xp.minimum(xp.abs(lower), xp.abs(upper)))
     outside = xp.logical_or(x < lower - slack, x > upper + slack)
     crossed = xp.logical_or(outside, lower > upper)
-    pinned = lower == upper
+    pinned, clipped = lower == upper, xp.minimum(xp.maximum(x, lower), upper)
+    if backend.deferred:  # a parameter outside makes f NaN, one that is pinned shows in the end
+        return xp.where(crossed, xp.full_like(x, float("nan")), clipped), tuple(range(int(x.shape[0])))
     codes = xp.where(crossed, xp.full_like(x, OUTSIDE), xp.where(pinned, xp.full_like(x, PINNED), xp.zeros_like(x)))
     read = backend.read(xp.astype(codes, xp.int8))
     if OUTSIDE in read:
         path = layout.path(read.index(OUTSIDE))
         raise ValueError(f"x{path} lies outside its bounds (or they are crossed): move it inside, or widen bounds")
-    return xp.minimum(xp.maximum(x, lower), upper), tuple(i for i, code in enumerate(read) if code == FREE)
+    return clipped, tuple(i for i, code in enumerate(read) if code == FREE)
 
 
 def tangent_of(bound: Bound, tangents: PyTree) -> Array:

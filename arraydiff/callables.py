@@ -109,7 +109,9 @@ class Transform:
     def measure(self, *args: Any, **kwargs: Any) -> DerivativeResult:
         """What an outer derivative needs of this one."""
         with unrecorded():
-            result: DerivativeResult = self.result(*args, **kwargs)
+            bound, derivative = self._run(args, kwargs)
+        with bound.problem.backend.on_device(), bound.problem.backend.quietly():
+            result: DerivativeResult = self._result(bound, derivative, told=False)
         return result
 
     @property
@@ -189,7 +191,8 @@ class Transform:
             bound.problem.backend, outputs, bound.layout, flat, kind, holomorphic=self.options.holomorphic
         )
 
-    def _result(self, bound: Bound, derivative: Derivative) -> Any:
+    def _result(self, bound: Bound, derivative: Derivative, told: bool = True) -> Any:
+        """All that is known; untold, without the warnings, for which the doubtful entries are counted."""
         problem, dense, evaluator = bound.problem, derivative.dense, derivative.evaluator
         outputs, backend = derivative.output.layout, problem.backend
         return self.result_type(
@@ -207,7 +210,7 @@ class Transform:
             computation_time=derivative.time,
             noise_level=derivative.prepared.noise,
             condition=self._condition(bound, derivative),
-            warnings=said(bound, derivative),
+            warnings=said(bound, derivative) if told else [],
             exceptions=tuple(failure.error for failure in evaluator.failures),
             story=Story(
                 backend,
@@ -237,6 +240,8 @@ class Transform:
     def _delivered(self, bound: Bound, derivative: Derivative) -> Array:
         """The flat values of a bare call, after what `unreliable` does about those that cannot be vouched for."""
         policy, dense = self.options.config.unreliable, derivative.dense
+        if bound.problem.backend.deferred:
+            return self._flagged(derivative)
         if policy == "raise" and derivative.doubts:
             failures = derivative.evaluator.failures
             explained = self._result(bound, derivative).explain()
@@ -244,9 +249,18 @@ class Transform:
                 failures[0].error if failures else None
             )
         if policy == "nan" and derivative.doubts:
-            xp = derivative.problem.xp
-            return xp.where(derivative.doubtful, xp.full_like(dense.columns, float("nan")), dense.columns)
+            return _blanked(derivative)
         return dense.columns
+
+    def _flagged(self, derivative: Derivative) -> Array:
+        """The same where values come later."""
+        policy = self.options.config.unreliable
+        if policy == "raise":
+            raise ValueError(
+                "unreliable='raise' wants to look at values, which are not there inside jax.jit or on lazy arrays: pass "
+                "unreliable='nan', or look at .result(...).status"
+            )
+        return _blanked(derivative) if policy == "nan" else derivative.dense.columns
 
     def _warn(self, derivatives: Sequence[Derivative]) -> None:
         """One warning of what is delivered and cannot be vouched for."""
@@ -267,6 +281,12 @@ class Transform:
 
     def _value(self, bound: Bound, derivative: Derivative) -> PyTree:
         return assembly.value(bound.problem.backend, derivative.output.layout, derivative.prepared.value)
+
+
+def _blanked(derivative: Derivative) -> Array:
+    """The values, NaN where they are not vouched for."""
+    columns, xp = derivative.dense.columns, derivative.problem.xp
+    return xp.where(derivative.doubtful, xp.full_like(columns, float("nan")), columns)
 
 
 def users_level() -> int:
@@ -306,18 +326,27 @@ def said(bound: Bound, derivative: Derivative) -> list[str]:
 
 def add_to(total: Record, derivative: Derivative) -> None:
     """Count a derivative in an open record."""
-    xp, dense, evaluator = derivative.problem.xp, derivative.dense, derivative.evaluator
+    backend, evaluator = derivative.problem.backend, derivative.evaluator
     total.derivatives += 1
     total.calls += evaluator.calls
     total.points += evaluator.points
     total.rounds += evaluator.rounds
     total.time += derivative.time
     total.methods[derivative.prepared.method.value] += 1
-    total.unvouched += sum(derivative.doubts.values())
     if derivative.prepared.reason:
         total.reasons[derivative.prepared.reason] += 1
-    if dense.columns.shape[0] and dense.columns.shape[1]:
-        size = xp.max(xp.where(xp.isfinite(dense.columns), xp.abs(dense.columns), xp.zeros_like(dense.columns)))
-        bar = xp.max(xp.where(xp.isfinite(dense.error), dense.error, xp.zeros_like(dense.error)))
-        if float(size) > 0:
-            total.worst_bar = max(total.worst_bar, float(bar) / float(size))
+    if backend.deferred:
+        return
+    with backend.on_device(), backend.quietly():
+        total.unvouched += sum(derivative.doubts.values())
+        total.worst_bar = max(total.worst_bar, _worst_bar(derivative))
+
+
+def _worst_bar(derivative: Derivative) -> float:
+    """The largest error bar over the largest value, 0 where there is none."""
+    xp, dense = derivative.problem.xp, derivative.dense
+    if not (dense.columns.shape[0] and dense.columns.shape[1]):
+        return 0.0
+    size = xp.max(xp.where(xp.isfinite(dense.columns), xp.abs(dense.columns), xp.zeros_like(dense.columns)))
+    bar = xp.max(xp.where(xp.isfinite(dense.error), dense.error, xp.zeros_like(dense.error)))
+    return float(bar / xp.where(size > 0, size, xp.full_like(size, float("inf"))))

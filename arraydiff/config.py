@@ -214,6 +214,13 @@ class DifferentiationConfig:
         given = (f for f in fields(self) if not _is_default(f, getattr(self, f.name)))
         return f"{type(self).__name__}({', '.join(f'{f.name}={_short(getattr(self, f.name))}' for f in given)})"
 
+    @property
+    def fixed_stages(self) -> bool:
+        """Whether f is asked at points that do not depend on its values: such methods run inside jax.jit."""
+        if self.method in (DifferentiationMethod.ADAPTIVE, DifferentiationMethod.RICHARDSON):
+            return self.step_size is not None or self.relative_step is not None
+        return self.method in ORDERS
+
     def with_options(self, options: Mapping[str, Any], caller: str) -> DifferentiationConfig:
         """This config with some options replaced; `caller` is named where one does not exist."""
         if not options:

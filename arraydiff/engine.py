@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from time import perf_counter
 
 from arraydiff._typing import Array
 from arraydiff.arguments import Layout
 from arraydiff.backends import Backend
 from arraydiff.collectors import Dense, DenseCollector
-from arraydiff.config import DifferentiationConfig
+from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Elementwise, Lines, Tangents, x_itself
 from arraydiff.evaluator import Evaluator, lockstep
 from arraydiff.problem import Output, Problem
@@ -48,8 +49,21 @@ class Derivative:
     evaluator: Evaluator
     dense: Dense
     doubtful: Array  # (m, n) bool: entries that are not vouched for
-    doubts: dict[str, int]  # how many by flag, and by "bar"
     time: float
+
+    @cached_property
+    def doubts(self) -> dict[str, int]:
+        """How many entries are not vouched for, by flag and by "bar"; the one read at the end, none where values come later."""
+        backend, status = self.problem.backend, self.dense.status
+        if backend.deferred:
+            return {}
+        (count,) = backend.read(_counts(self.problem, [self.doubtful]))
+        if count == 0:
+            return {}
+        flagged = (status & int(UNVOUCHED)) != 0
+        masks = {flag.name or "": (status & int(flag)) != 0 for flag in UNVOUCHED} | {"bar": self.doubtful & ~flagged}
+        read = backend.read(_counts(self.problem, list(masks.values())))
+        return {name: number for name, number in zip(masks, read, strict=True) if number}
 
     @property
     def output(self) -> Output:
@@ -99,12 +113,14 @@ def derivation(
 ) -> Rounds[Derivative]:
     """As `differentiate`, asking for its rounds: the evaluator counts them, whoever evaluates."""
     started = perf_counter()
+    if problem.backend.traced and not (config.fixed_stages or config.method is DifferentiationMethod.COMPLEX_STEP):
+        problem.backend.refuse(f"method={config.method.value!r}")
     strategy = strategy or (strategy_of(config) if index else Richardson())  # which evaluates f at x, and no more
     strategy, problem = hosted(strategy, problem.backend), replace(problem, directions=len(index))
     (prepared,) = yield from lockstep([strategy.prepare(problem, config)])
     value = prepared.value if make is not elementwise else prepared.value[:1]
     collector = DenseCollector(problem, value, problem.n if size is None else size, index)
-    some_finite, all_finite = _finite(problem, prepared.value)
+    some_finite, all_finite = _finite(problem, prepared)
     if some_finite:
         yield from _push(problem, config, prepared, collector, index, make)
     if evaluator.failures and not evaluator.succeeded:
@@ -112,9 +128,11 @@ def derivation(
     dense = collector.finish()
     if not all_finite or evaluator.exhausted:
         dense = _blamed(problem, prepared, evaluator, dense, collector)
+    if problem.backend.deferred and size is None:
+        dense = _pinned(problem, dense)
     dense = Dense(*problem.backend.computed(dense.columns, dense.error, dense.status, dense.steps))
-    doubtful, doubts = _doubts(problem, config, dense, size is None)
-    return Derivative(problem, prepared, evaluator, dense, doubtful, doubts, perf_counter() - started)
+    doubtful = _doubtful(problem, config, dense, size is None)
+    return Derivative(problem, prepared, evaluator, dense, doubtful, perf_counter() - started)
 
 
 def _push(
@@ -157,11 +175,14 @@ def value_at(problem: Problem) -> Output:
     return evaluator.output
 
 
-def _finite(problem: Problem, value: Array) -> tuple[bool, bool]:
-    """Whether any, and whether all outputs are finite at x: the one read after f(x)."""
-    xp = problem.xp
-    (count,) = problem.backend.read(xp.reshape(xp.sum(xp.astype(xp.isfinite(value), xp.int32)), (1,)))
-    return count > 0, count == int(value.shape[0])
+def _finite(problem: Problem, prepared: Prepared) -> tuple[bool, bool]:
+    """Whether any, and whether all outputs are finite at x: the one read after f(x), where the strategy has not counted them."""
+    xp, count, m = problem.xp, prepared.finite, int(prepared.value.shape[0])
+    if problem.backend.deferred:
+        return m > 0, False
+    if count is None:
+        (count,) = problem.backend.read(_counts(problem, [xp.isfinite(prepared.value)]))
+    return count > 0, count == m
 
 
 def _chunks(
@@ -201,10 +222,19 @@ def _blamed(
     return Dense(columns, error, status, dense.steps)
 
 
-def _doubts(
-    problem: Problem, config: DifferentiationConfig, dense: Dense, per_parameter: bool
-) -> tuple[Array, dict[str, int]]:
-    """Which entries are not vouched for, and why; the one read at the end."""
+def _pinned(problem: Problem, dense: Dense) -> Dense:
+    """Parameters whose bounds coincide get 0 and FIXED: where values come later they were displaced with the others."""
+    if problem.lower is None or problem.upper is None:
+        return dense
+    xp, still = problem.xp, problem.lower == problem.upper
+    columns, error, steps = (
+        xp.where(still, xp.zeros_like(part), part) for part in (dense.columns, dense.error, dense.steps)
+    )
+    return Dense(columns, error, xp.where(still, xp.full_like(dense.status, int(Status.FIXED)), dense.status), steps)
+
+
+def _doubtful(problem: Problem, config: DifferentiationConfig, dense: Dense, per_parameter: bool) -> Array:
+    """Which entries are not vouched for."""
     xp = problem.xp
     tolerance = config.error_tolerance or VOUCHED_BAR
     size = xp.abs(dense.columns)
@@ -214,13 +244,7 @@ def _doubts(
         size = xp.maximum(size, SMALL_SHARE * xp.max(effect, axis=1, keepdims=True) / scale)
     flagged = (dense.status & int(UNVOUCHED)) != 0
     still = (dense.columns == 0) & xp.isfinite(dense.error)  # f did not react at any step tried: a true 0
-    doubtful = flagged | ~(still | (dense.error <= tolerance * size))
-    (count,) = problem.backend.read(_counts(problem, [doubtful]))
-    if count == 0:
-        return doubtful, {}
-    masks = {flag.name or "": (dense.status & int(flag)) != 0 for flag in UNVOUCHED} | {"bar": doubtful & ~flagged}
-    read = problem.backend.read(_counts(problem, list(masks.values())))
-    return doubtful, {name: number for name, number in zip(masks, read, strict=True) if number}
+    return flagged | ~(still | (dense.error <= tolerance * size))
 
 
 def _finite_or_zero(problem: Problem, array: Array) -> Array:

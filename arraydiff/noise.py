@@ -57,6 +57,7 @@ class Noise:
     asks: bool = False  # no probe yet: scouts that look noisy send one out
     sight: Sight | None = None  # the values that the probe saw last
     pending: Probe | None = None  # a probe that could not tell yet
+    finite: int | None = None  # outputs at x, where the probe counted them
     ceiling: Array | None = None  # (m,) what the probe leaves room for, inf where it told nothing
     floor: Array | None = None  # (m,) what it saw, 0 where it told nothing
 
@@ -111,7 +112,10 @@ def _as_given(problem: Problem, level: PyTree, value: Array) -> Array:
         raise ValueError(
             f"noise wants one level, or one for each of the {value.shape[0]} outputs of f, got {flat.shape[0]}"
         )
-    (bad,) = backend.read(xp.reshape(xp.sum(xp.astype(~(xp.isfinite(flat) & (flat >= 0)), xp.int32)), (1,)))
+    sound = xp.isfinite(flat) & (flat >= 0)
+    if backend.deferred:
+        return xp.where(sound, xp.astype(flat, value.dtype), xp.full_like(value, float("inf")))
+    (bad,) = backend.read(xp.reshape(xp.sum(xp.astype(~sound, xp.int32)), (1,)))
     if bad:
         raise ValueError(
             f"noise wants finite levels >= 0, but {bad} of {flat.shape[0]} are not: say None where f is exact"

@@ -146,7 +146,7 @@ class Probe:
             xp.where(usable, own, self.before_freedom),
             self.following + 1,
             sight,
-            Counts(*problem.backend.read(_sums(problem, masks))),
+            None if problem.backend.deferred else Counts(*problem.backend.read(_sums(problem, masks))),
         )
 
     def heard(self, problem: Problem, before: Noise) -> Noise:
@@ -155,6 +155,7 @@ class Probe:
         quiet = xp.isfinite(self.level) & ~self.noisy
         ceiling = xp.where(quiet, CEILING * self.level, xp.full_like(self.level, float("inf")))
         before = replace(before, ceiling=ceiling, floor=FLOOR * self.least, asks=False, sight=self.sight, pending=None)
+        before = before if counts is None else replace(before, finite=counts.finite)
         if counts is None or not counts.noisy:
             return before
         known = xp.where(self.noisy, self.level, nowhere)
@@ -162,12 +163,14 @@ class Probe:
         return replace(before, known=known, loud=loud, drowned=drowned, probed=True)
 
 
-def first_sight(problem: Problem, config: DifferentiationConfig) -> Asking[tuple[Array, Noise]]:
+def first_sight(problem: Problem, config: DifferentiationConfig, always: bool = False) -> Asking[tuple[Array, Noise]]:
     """f(x) and what is known of its noise, the probe's first points in the same round.
 
-    Where they leave the noise open the probe is pending: :func:`further` goes on with it.
+    Where they leave the noise open the probe is pending: :func:`further` goes on with it. `always`: its points are wanted
+    whether or not they pay for themselves.
     """
-    if not (may_probe(problem, config) and problem.directions >= PROBED_FROM) or problem.call.measured:
+    wanted = always or (may_probe(problem, config) and problem.directions >= PROBED_FROM)
+    if not wanted or problem.call.measured:
         values = yield x_itself(problem)
         return values.at[:, 0], noise_at(problem, config, values)
     line = ray(replace(problem, step=None))
@@ -175,7 +178,7 @@ def first_sight(problem: Problem, config: DifferentiationConfig) -> Asking[tuple
     value, noise = values.at[:, 0], noise_at(problem, config, values)
     sight = Sight(SPACING[0], NODES, values.at, _residual(problem, values.at, NODES, DEGREE[0]))
     probe = Probe.begin(problem, value).seen(problem, noise.eps, sight)
-    if probe.decided:
+    if probe.decided or problem.backend.deferred:
         return value, probe.heard(problem, noise)
     return value, replace(noise, pending=probe, sight=sight)
 

@@ -13,7 +13,7 @@ from arraydiff.backends.base import Backend
 from arraydiff.backends.cupy import CupyBackend
 from arraydiff.backends.dask import DaskBackend
 from arraydiff.backends.generic import GenericBackend
-from arraydiff.backends.jax import JaxBackend
+from arraydiff.backends.jax import JaxBackend, TracedJaxBackend
 from arraydiff.backends.mparray import MparrayBackend
 from arraydiff.backends.numpy import NumpyBackend
 from arraydiff.backends.registered import registered
@@ -21,7 +21,15 @@ from arraydiff.backends.torch import TorchBackend
 
 __all__ = ["Backend", "backend_of", "float0_zeros", "is_array"]
 
-BACKENDS: tuple[type[Backend], ...] = (NumpyBackend, CupyBackend, TorchBackend, JaxBackend, DaskBackend, MparrayBackend)
+BACKENDS: tuple[type[Backend], ...] = (
+    NumpyBackend,
+    CupyBackend,
+    TorchBackend,
+    TracedJaxBackend,
+    JaxBackend,
+    DaskBackend,
+    MparrayBackend,
+)
 """The first that owns an array serves it; then come those that packages registered, and the generic one."""
 
 
@@ -41,11 +49,12 @@ def backend_of(leaves: Iterable[Any]) -> Backend:
     found = [_backend(leaf) for leaf in leaves if is_array(leaf)]
     if not found:
         return _numpy()
+    traced = next((backend for backend in found if backend.traced), None)
     for other in found[1:]:
-        if other != found[0]:
+        if other != found[0] and not (traced and other.xp is found[0].xp):  # a tracer goes with arrays of any device
             places = " and ".join(f"{b.xp.__name__} on {b.device}" for b in (found[0], other))
             raise TypeError(f"the arguments to differentiate lie on several libraries or devices: {places}; move them")
-    return found[0]
+    return traced or found[0]
 
 
 def _backend(array: Any) -> Backend:

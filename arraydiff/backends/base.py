@@ -7,12 +7,12 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import array_api_compat
 import numpy as np
 
-from arraydiff._typing import Array, Namespace
+from arraydiff._typing import Array, Namespace, PyTree
 from arraydiff.backends.host_memory import free_memory
 
 RAY_SEED = 20261123
@@ -25,6 +25,12 @@ class Backend:
 
     xp: Namespace
     device: Any
+
+    traced = False
+    """Whether arrays stand for values that nobody has, as inside jax.jit."""
+
+    deferred = False
+    """Whether a derivative is made without one look at values: what depends on them is chosen by `where`."""
 
     complex_warnings = (np.exceptions.ComplexWarning,)
     """Warnings by which the library says that an imaginary part is lost."""
@@ -46,6 +52,18 @@ class Backend:
     def on_cpu(self) -> bool:
         """Whether arrays lie in the memory of the host."""
         return True
+
+    def during(self, fixed_stages: bool, arguments: PyTree) -> Backend:
+        """The backend of one call of f with these arguments, by a method whose points do or do not depend on values."""
+        return self
+
+    def refuse(self, what: str) -> NoReturn:
+        """Say that values decide, which are not there."""
+        raise ValueError(
+            f"{what} decides by values of f, which are not known inside jax.jit, vmap and scan: there, pass method='central' "
+            "(with order=4, say), 'forward', 'backward' or 'complex_step', or method='richardson' with step_size= or "
+            "relative_step=, or take jax.grad; outside, the default works"
+        )
 
     @cached_property
     def default_float(self) -> Any:

@@ -1,4 +1,4 @@
-"""Dask: lazy arrays, computed once a stage, all points of f together."""
+"""Dask: lazy arrays, computed once a stage, all points of f together, and not at all where no value decides on the next stage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from arraydiff._typing import Array
+from arraydiff._typing import Array, PyTree
 from arraydiff.backends.base import Backend
 from arraydiff.backends.numpy import NumpyBackend
 
@@ -30,6 +30,9 @@ class DaskBackend(Backend):
     def indices(self, which: Sequence[int]) -> Array:
         return np.asarray(list(which), dtype=np.int64)  # Dask 2026.8: take(x, dask array of [0]) has the shape of x
 
+    def during(self, fixed_stages: bool, arguments: PyTree) -> Backend:
+        return LazyDaskBackend(self.xp, self.device) if fixed_stages else self
+
     def elsewhere(self, device: Any) -> Backend:
         raise ValueError("Dask's arrays have no device of their own; leave devices out")
 
@@ -46,7 +49,7 @@ class DaskBackend(Backend):
         return True
 
     @property
-    def host(self) -> Backend:
+    def host(self) -> Backend | None:
         return NumpyBackend(np, "cpu")
 
     def to_host(self, *arrays: Array) -> tuple[Array, ...]:
@@ -65,3 +68,20 @@ class DaskBackend(Backend):
     def read(self, codes: Array) -> list[int]:
         # in this thread: NumPy's error state does not reach Dask's
         return list(codes.compute(scheduler="synchronous").tolist())
+
+
+@dataclass(frozen=True)
+class LazyDaskBackend(DaskBackend):
+    """Arrays of Dask that stay as they are: the derivative is a graph, for the user to compute."""
+
+    deferred = True
+
+    @property
+    def host(self) -> Backend | None:
+        return None
+
+    def settle(self, array: Array) -> Array:
+        return array
+
+    def computed(self, *arrays: Array) -> tuple[Array, ...]:
+        return arrays

@@ -1,4 +1,4 @@
-"""JAX, eager: arrays cannot be written, and without x64 there is no float64."""
+"""JAX: arrays cannot be written, without x64 there is no float64, and inside jit and vmap nobody has their values."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 import array_api_compat
 import numpy as np
+from optree import tree_flatten
 
-from arraydiff._typing import Array
+from arraydiff._typing import Array, PyTree
 from arraydiff.backends.base import Backend
 from arraydiff.backends.numpy import NumpyBackend
 
@@ -39,11 +40,19 @@ class JaxBackend(Backend):
     def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
         return self.xp.asarray(value, dtype=dtype, device=self.device, copy=copy)
 
+    def during(self, fixed_stages: bool, arguments: PyTree) -> Backend:
+        leaves = tree_flatten(arguments)[0]
+        if any(map(_is_traced, [self.xp.asarray(0.0), *leaves])):  # inside jit, whatever is made is a tracer
+            return TracedJaxBackend(self.xp, None)
+        return self
+
     @property
     def host(self) -> Backend | None:
         return NumpyBackend(np, "cpu") if getattr(self.device, "platform", "") == "cpu" else None
 
     def to_host(self, *arrays: Array) -> tuple[Array, ...]:
+        if any(map(_is_traced, arrays)):
+            self.refuse("this")
         return tuple(_native(np.asarray(array)) for array in arrays)
 
     def from_host(self, array: Array, like: Array) -> Array:
@@ -56,6 +65,8 @@ class JaxBackend(Backend):
         return fresh.at[index].set(value)
 
     def read(self, codes: Array) -> list[int]:
+        if _is_traced(codes):
+            self.refuse("this")
         return list(np.asarray(codes).tolist())
 
     def elsewhere(self, device: Any) -> Backend:
@@ -99,6 +110,36 @@ class JaxBackend(Backend):
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+@dataclass(frozen=True)
+class TracedJaxBackend(JaxBackend):
+    """Tracers of JAX: they have no device."""
+
+    traced = deferred = True
+
+    @classmethod
+    def owns(cls, array: Array) -> bool:
+        return JaxBackend.owns(array) and _is_traced(array)
+
+    def during(self, fixed_stages: bool, arguments: PyTree) -> Backend:
+        return self
+
+    @property
+    def host(self) -> Backend | None:
+        return None
+
+    def read(self, codes: Array) -> list[int]:
+        self.refuse("this")
+
+    def on_device(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+
+def _is_traced(array: Any) -> bool:
+    import jax
+
+    return isinstance(array, jax.core.Tracer)
 
 
 def _native(array: np.ndarray) -> np.ndarray:

@@ -255,7 +255,7 @@ def _prepared(
     push = partial(columns, config=config, value=value, noise=noise, sketch=sketch, scheme=scheme)
     why = f"it is the cheapest that holds error_tolerance={config.error_tolerance:g}"
     method = DifferentiationMethod.RICHARDSON if scheme is None else scheme.method
-    return Prepared(method, value, push, f"{reason}; {why}" if reason else why, noise.known)
+    return Prepared(method, value, push, f"{reason}; {why}" if reason else why, noise.known, finite=noise.finite)
 
 
 def columns(

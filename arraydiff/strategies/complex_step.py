@@ -13,7 +13,7 @@ from functools import partial
 
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Columns, Elementwise, Lines, Tangents, ray
+from arraydiff.directions import Columns, Lines, Tangents, ray
 from arraydiff.errors import BudgetSpent
 from arraydiff.noise import FINEST, Noise, given
 from arraydiff.probe import first_sight, further
@@ -68,6 +68,8 @@ class ComplexStep:
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x) and its certificate."""
+        if problem.backend.deferred:
+            return (yield from _unread(problem, config))
         value, noise = yield from first_sight(problem, config)
         certificate = yield from certify(problem, config, value, noise)
         if certificate.holds:
@@ -76,6 +78,33 @@ class ComplexStep:
         ladder = richardson.prepared(config, value, noise, certificate.reason, certificate.alone(problem))
         note = f"the complex step is not certified: {certificate.reason}; the values are real differences"
         return replace(ladder, pushforward=partial(_unresolved, ladder), notes=(note,))
+
+
+def _unread(problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
+    """Complex columns with a certificate that nobody reads: all are UNRESOLVED where it does not hold."""
+    refused = _refused_beforehand(problem, config)
+    if refused:
+        problem.backend.refuse(f"what method='complex_step' does instead ({refused})")
+    value, noise = yield from first_sight(problem, config, always=True)
+    assert noise.sight is not None
+    xp, free = problem.xp, replace(problem, step=None)
+    line = ray(free)
+    step = _relative_step(free) * line.scale
+    values = yield line.points(xp.stack([step, SECOND_STEP * step]), imaginary=True)
+    if values.failure is not None:
+        raise values.failure
+    seen, witness = Imaginary.of(line, line.values(values), step), sighted_slope(free, line, noise.sight)
+    met = _checks(free, config, value, noise, line, seen, witness)
+    certificate = Certificate(True, "", noise, witness.in_units(line.scale), astray=xp.abs(seen.real - value[:, None]))
+    push = partial(_where_held, held=xp.all(xp.stack(list(met.values()))), value=value, certificate=certificate)
+    return Prepared(DifferentiationMethod.COMPLEX_STEP, value, push, "", noise.known)
+
+
+def _where_held(lines: Lines, held: Array, value: Array, certificate: Certificate) -> Asking[Pushforward]:
+    xp, pushed = lines.problem.xp, (yield from columns(lines, value, certificate))
+    flag = xp.astype(~held, pushed.status.dtype) * int(Status.UNRESOLVED)
+    error = xp.where(held, pushed.error, xp.full_like(pushed.error, float("inf")))
+    return replace(pushed, error=error, status=pushed.status + flag)
 
 
 def _unresolved(ladder: Prepared, lines: Lines) -> Asking[Pushforward]:
@@ -89,14 +118,21 @@ def _unresolved(ladder: Prepared, lines: Lines) -> Asking[Pushforward]:
 def prepared(value: Array, certificate: Certificate) -> Prepared:
     """Complex columns for every chunk, under a certificate that holds."""
     push = partial(columns, value=value, certificate=certificate)
-    return Prepared(DifferentiationMethod.COMPLEX_STEP, value, push, "", certificate.noise.known)
+    return Prepared(
+        DifferentiationMethod.COMPLEX_STEP, value, push, "", certificate.noise.known, finite=certificate.noise.finite
+    )
 
 
 def columns(lines: Lines, value: Array, certificate: Certificate) -> Asking[Pushforward]:
     """J·V for one chunk, by one complex point a line."""
     xp = lines.problem.xp
     steps = (_relative_step(lines.problem) * lines.scale if lines.step is None else lines.step)[None, :]
-    if lines.problem.n == 1 and lines.step is None and isinstance(lines, Columns | Elementwise):
+    if (
+        certificate.slope is not None
+        and lines.problem.n == 1
+        and lines.step is None
+        and not isinstance(lines, Tangents)
+    ):
         pushed = certificate.slope  # of the ray, which was this line
     else:
         values = yield lines.points(steps, imaginary=True)
@@ -194,6 +230,32 @@ def _judged(
     ladder: Ladder | None,
 ) -> Certificate:
     """The imaginary parts held against themselves, and against the witness."""
+    xp, astray = problem.xp, problem.xp.abs(seen.real - value[:, None])
+    met = _checks(problem, config, value, noise, line, seen, witness)
+    counted = [xp.sum(xp.astype(mask, xp.int32)) for mask in (*met.values(), xp.isfinite(value))]
+    *read, count = problem.backend.read(xp.stack(counted))
+    failed = [reason for reason, passed in zip(met, read, strict=True) if not passed]
+    return Certificate(
+        not failed,
+        failed[0] if failed else "",
+        replace(noise, finite=count),
+        witness.in_units(line.scale),
+        ladder,
+        seen.slope,
+        astray,
+    )
+
+
+def _checks(
+    problem: Problem,
+    config: DifferentiationConfig,
+    value: Array,
+    noise: Noise,
+    line: Lines,
+    seen: Imaginary,
+    witness: Finished,
+) -> dict[str, Array]:
+    """() bool: what has to hold, by the reason that is given where it does not."""
     xp, base, slope = problem.xp, value[:, None], seen.slope
     astray = xp.abs(seen.real - base)
     checks = {
@@ -209,13 +271,8 @@ def _judged(
         "f has a kink at x, of which imaginary parts see one side": _unbroken(problem, witness),
         DROWNED: _calm(problem, witness, base, noise, line),
     }
-    finite = xp.isfinite(base)  # outputs that are not finite at x have no derivative to certify
-    met = [xp.all(xp.logical_or(passed, xp.logical_not(finite))) for passed in checks.values()]
-    read = problem.backend.read(xp.astype(xp.stack(met), xp.int8))
-    failed = [reason for reason, passed in zip(checks, read, strict=True) if not passed]
-    return Certificate(
-        not failed, failed[0] if failed else "", noise, witness.in_units(line.scale), ladder, slope, astray
-    )
+    lost = ~xp.isfinite(base)  # outputs that are not finite at x have no derivative to certify
+    return {reason: xp.all(passed | lost) for reason, passed in checks.items()}
 
 
 def _witnessing(problem: Problem, config: DifferentiationConfig) -> DifferentiationConfig:

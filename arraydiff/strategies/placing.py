@@ -8,10 +8,11 @@ from arraydiff.directions import Lines
 NOWHERE = 2
 
 
-def placed(lines: Lines, both: Array, one: Array, start: int) -> list[int]:
+def placed(lines: Lines, both: Array, one: Array, start: int) -> list[int] | Array:
     """0, 1 or -1 for every line, whose points reach `both` on two sides or `one` on a single side.
 
-    Sides are read from the device once, where there are bounds.
+    Sides are read from the device once, where there are bounds; where nothing can be read they stay an array (k,), with
+    NOWHERE in the place of the error.
 
     Raises
     ------
@@ -30,7 +31,9 @@ def placed(lines: Lines, both: Array, one: Array, start: int) -> list[int]:
     if start == 0:  # where either side would do, the roomier one
         other = xp.where(xp.logical_and(xp.logical_and(above, below), down > up), -xp.ones_like(up), other)
     codes = xp.where(preferred, xp.full_like(up, float(start)), other)
-    sides = lines.problem.backend.read(xp.astype(codes, xp.int8))
+    if lines.problem.backend.deferred:
+        return codes
+    sides: list[int] = lines.problem.backend.read(xp.astype(codes, xp.int8))
     if NOWHERE in sides:
         where = lines.parameter(sides.index(NOWHERE))
         path = lines.problem.call.layout.path(where) if where is not None else ""

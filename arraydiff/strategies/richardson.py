@@ -42,7 +42,7 @@ def prepared(
 ) -> Prepared:
     """Ladders for every chunk, once f(x) is known; `begun` holds the first stages where there is one line in all."""
     push = partial(columns, config=config, value=value, noise=noise, begun=begun)
-    return Prepared(DifferentiationMethod.RICHARDSON, value, push, reason, noise.known)
+    return Prepared(DifferentiationMethod.RICHARDSON, value, push, reason, noise.known, finite=noise.finite)
 
 
 def columns(
@@ -80,6 +80,11 @@ def ladders(
 
 def sides(lines: Lines, config: DifferentiationConfig) -> list[int]:
     """0 where there is room on both sides, else the roomier side; one read of the device where there are bounds."""
+    if lines.step is not None and lines.room is not None and lines.problem.backend.deferred:
+        raise ValueError(
+            "method='richardson' places its points by how far the bounds are, which is not known inside jax.jit or on lazy "
+            "arrays: pass method='central', or leave bounds out"
+        )
     if lines.step is not None:
         return placed(lines, lines.step * _fixed(config, 0)[-1], lines.step * _fixed(config, 1)[-1], 0)
     if lines.room is None:

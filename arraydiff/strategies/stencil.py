@@ -20,7 +20,7 @@ from arraydiff.noise import Noise, given, noise_at
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Prepared, Pushforward
-from arraydiff.strategies.placing import placed
+from arraydiff.strategies.placing import NOWHERE, placed
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,9 @@ NOISE_FACTOR = 2.2
 BALANCED = 1e-3  # an exact 0 whose bar is more than this share of the one-sided difference is not resolved
 OK, FAILED_UP, FAILED_DOWN = range(3)  # both: their sum
 
+Side = int | Array
+"""Of x, on which points lie: of all lines, or (k,) of each; 0 is both."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -101,25 +104,27 @@ class Stencil:
         """F(x) and the ray, in one round; in two where the noise of f is known, and with it better steps."""
         order = config.order or self.default_order
         level: Array | float = problem.eps
-        if problem.call.measured or given(config):
+        known = problem.call.measured or given(config)
+        if known:
             first = yield x_itself(problem)
             level = _relative_noise(problem, noise_at(problem, config, first), first.at[:, 0])
         steps = chosen_steps(problem, Columns(problem, tuple(range(problem.n))), config, order, level)
-        line, offsets, weights = _ray(problem, steps)
-        values = yield line.points(problem.backend.asarray(offsets, problem.x.dtype)[:, None], starts_at_x=True)
+        line, tight = _ray(problem, steps)
+        offsets = _by_room(problem, tight, RAY, RAY_SIDED, problem.x.dtype)
+        values = yield line.points(offsets[:, None], starts_at_x=True)
         value = values.at[:, 0]
         noise = noise_at(problem, config, values)
-        change = _change(problem, values.at, weights, order)
-        (still,) = problem.backend.read(_still(problem, change.slope, value))
-        if still:
+        change = _change(problem, values.at, tight, order)
+        still, finite = _counted(problem, change.slope, value)
+        if still is None or still:
             far = yield line.points(_far(problem, line, steps))
             change = replace(change, blind=(change.slope == 0) & (far.at[:, 0] != value))
-        if isinstance(level, float):
+        if not known:
             level = noise.eps
         push = partial(
             columns, config=config, order=order, start=self.side, level=level, value=value, noise=noise, change=change
         )
-        return Prepared(self.method, value, push, "", noise.known)
+        return Prepared(self.method, value, push, "", noise.known, finite=finite)
 
 
 class Central(Stencil):
@@ -180,28 +185,37 @@ def _clamped(xp: Namespace, steps: Array, config: DifferentiationConfig) -> Arra
     return steps
 
 
-def _ray(problem: Problem, steps: Array) -> tuple[Tangents, tuple[float, ...], tuple[tuple[float, ...], ...]]:
-    """One line along (±h_1, ..., ±h_n), inside the bounds."""
+def _ray(problem: Problem, steps: Array) -> tuple[Tangents, Array | None]:
+    """One line along (±h_1, ..., ±h_n), inside the bounds; and, where there are any, () whether points lie on one side alone."""
     xp = problem.xp
     signs = problem.backend.ray(problem.n, problem.x.dtype) > 0
     direction = xp.where(signs, steps, -steps)
     if problem.lower is None or problem.upper is None:
-        return Tangents(problem, direction[:, None]), RAY, RAY_WEIGHTS
+        return Tangents(problem, direction[:, None]), None
     up, down = problem.upper - problem.x, problem.x - problem.lower
     free = xp.maximum(up, down) > 0
-    tight = xp.logical_and(free, xp.minimum(up, down) < 2 * steps)
-    if not any(problem.backend.read(xp.astype(tight, xp.int8))):
-        inside = xp.where(free, direction, xp.zeros_like(direction))
-        return Tangents(problem, inside[:, None]), RAY, RAY_WEIGHTS
+    tight = xp.any(xp.logical_and(free, xp.minimum(up, down) < 2 * steps))
+    across = xp.where(free, direction, xp.zeros_like(direction))
     inwards = xp.where(up >= down, steps, -steps)
     inside = xp.where(xp.maximum(up, down) >= 4 * steps, inwards, xp.zeros_like(inwards))
-    return Tangents(problem, inside[:, None]), RAY_SIDED, RAY_SIDED_WEIGHTS
+    return Tangents(problem, xp.where(tight, inside, across)[:, None]), tight
 
 
-def _still(problem: Problem, slope: Array, value: Array) -> Array:
-    """How many outputs do not react along the ray."""
-    xp = problem.xp
-    return xp.reshape(xp.sum(xp.astype((slope == 0) & xp.isfinite(value), xp.int32)), (1,))
+def _by_room(problem: Problem, tight: Array | None, across: Sequence[Any], inwards: Sequence[Any], dtype: Any) -> Array:
+    """One of two tables: for a ray across x, or for one to one side."""
+    if tight is None:
+        return problem.backend.asarray(across, dtype)
+    return problem.xp.where(tight, *(problem.backend.asarray(table, dtype) for table in (inwards, across)))
+
+
+def _counted(problem: Problem, slope: Array, value: Array) -> tuple[int | None, int | None]:
+    """How many outputs do not react along the ray, and how many are finite; None where it cannot be read."""
+    xp, finite = problem.xp, problem.xp.isfinite(value)
+    if problem.backend.deferred:
+        return None, None
+    counts = [xp.sum(xp.astype(mask, xp.int32)) for mask in ((slope == 0) & finite, finite)]
+    still, number = problem.backend.read(xp.stack(counts))
+    return still, number
 
 
 def _far(problem: Problem, line: Tangents, steps: Array) -> Array:
@@ -213,10 +227,10 @@ def _far(problem: Problem, line: Tangents, steps: Array) -> Array:
     return xp.reshape(xp.floor(reach), (1, 1))
 
 
-def _change(problem: Problem, values: Array, weights: tuple[tuple[float, ...], ...], order: int) -> Change:
+def _change(problem: Problem, values: Array, tight: Array | None, order: int) -> Change:
     """Taylor terms along the ray; beyond the fourth by the length over which f changes."""
     xp = problem.xp
-    rows = problem.backend.asarray([list(row) for row in weights], values.dtype)
+    rows = _by_room(problem, tight, RAY_WEIGHTS, RAY_SIDED_WEIGHTS, values.dtype)
     found = xp.abs(xp.matmul(values - values[:, :1], xp.matrix_transpose(rows)))  # (m, 4) derivatives
     slope, bend, third, fourth = found[:, 0], found[:, 1] / 2, found[:, 2] / 6, found[:, 3] / 24
     if order <= 2:
@@ -242,8 +256,8 @@ def columns(
     """J·V for one chunk; lines whose points fail on one side take the other, unless that side was asked for."""
     backend, xp = lines.problem.backend, lines.problem.xp
     steps = chosen_steps(lines.problem, lines, config, order, level)
-    sides = placed(lines, max(order // 2, 1) * steps, order * steps, start)
-    first, codes = yield from _differences(lines, steps, sides, order, start, value, noise, change)
+    side = _joined(lines, placed(lines, max(order // 2, 1) * steps, order * steps, start))
+    first, codes = yield from _differences(lines, steps, side, order, start, value, noise, change)
     if start != 0 or codes is None:
         return first
     again = {i: -1 if code == FAILED_UP else 1 for i, code in enumerate(codes) if code in (FAILED_UP, FAILED_DOWN)}
@@ -252,7 +266,14 @@ def columns(
     which = list(again)
     index = backend.indices(which)
     second, _ = yield from _differences(
-        lines.take(which), xp.take(steps, index), list(again.values()), order, start, value, noise, change
+        lines.take(which),
+        xp.take(steps, index),
+        _joined(lines, list(again.values())),
+        order,
+        start,
+        value,
+        noise,
+        change,
     )
     place = {i: lines.count + j for j, i in enumerate(which)}
     order_of = backend.indices([place.get(i, i) for i in range(lines.count)])
@@ -271,7 +292,7 @@ def columns(
 def _differences(
     lines: Lines,
     steps: Array,
-    sides: Sequence[int],
+    side: Side,
     order: int,
     start: int,
     value: Array,
@@ -280,83 +301,99 @@ def _differences(
 ) -> Asking[tuple[Pushforward, list[int] | None]]:
     """One round: differences with their bars, and on which side f failed."""
     backend, xp = lines.problem.backend, lines.problem.xp
-    nodes, weights, uniform = _table(lines, sides, order, steps.dtype)
+    nodes, weights = _table(lines, side, order, steps.dtype)
     offsets = nodes * steps[None, :]
     values = lines.values((yield lines.points(offsets)))
     taken, base = lines.taken(offsets), lines.at_x(value)
-    step = _step_taken(lines, taken, nodes, sides, uniform)
+    step = _step_taken(lines, taken, nodes, side)
     quotient = weights[0, :] * (values[0, ...] - base)
     for i in range(1, order):  # in this order whatever the shape of the chunk: the same bits
         quotient = quotient + weights[i, :] * (values[i, ...] - base)
-    quotient = quotient / step
-    error = _bar(lines, quotient, xp.abs(step), weights, values, noise, change, _factor(lines, sides, order, uniform))
+    width = (
+        step if lines.room is None else xp.where(step == 0, xp.full_like(step, float("nan")), step)
+    )  # pinned: no 0 / 0
+    quotient = quotient / width
+    error = _bar(lines, quotient, xp.abs(width), weights, values, noise, change, _factor(lines, side, order))
     error = xp.where(xp.isfinite(error), error, xp.full_like(error, float("inf")))
-    swing = xp.abs((values[0, ...] - base) / step)  # a 0 by symmetry, as of abs at 0, is no derivative
+    swing = xp.abs((values[0, ...] - base) / width)  # a 0 by symmetry, as of abs at 0, is no derivative
     balanced = (quotient == 0) & (swing > error) & (error > BALANCED * swing)
     if change.blind is not None:
         balanced = balanced | ((quotient == 0) & lines.at_x(change.blind))
     status = xp.astype(balanced, xp.int16) * int(Status.UNRESOLVED)
-    if any(side != start for side in sides):
-        flags = [0 if side == start else int(Status.ONE_SIDED) for side in sides]
-        status = status + backend.asarray(flags, xp.int16)[None, :]
-    finite = xp.isfinite(quotient)
-    pushed = Pushforward(quotient, error, step, status)
-    (lost,) = backend.read(xp.reshape(xp.sum(xp.astype(~finite, backend.index_dtype)), (1,)))
-    if not lost:
-        return pushed, None
+    one_sided = xp.full_like(status, int(Status.ONE_SIDED))
+    if not isinstance(side, int):
+        status = status + xp.where(side[None, :] == start, xp.zeros_like(status), one_sided)
+    elif side != start:
+        status = status + one_sided
+    finite = xp.isfinite(quotient) if isinstance(side, int) else xp.isfinite(quotient) & (side != NOWHERE)[None, :]
+    second_try = start == 0 and not backend.deferred
+    if second_try and not backend.read(xp.reshape(xp.sum(xp.astype(~finite, xp.int32)), (1,)))[0]:
+        return Pushforward(quotient, error, step, status), None
     pushed = Pushforward(
         xp.where(finite, quotient, xp.full_like(quotient, float("nan"))),
         xp.where(finite, error, xp.full_like(error, float("inf"))),
         step,
         xp.where(finite, status, xp.full_like(status, int(Status.FAILED))),
     )
-    return pushed, _failed_sides(lines, values, base, sides)
+    return pushed, _failed_sides(lines, values, base, side) if second_try else None
 
 
-def _failed_sides(lines: Lines, values: Array, base: Array, sides: Sequence[int]) -> list[int]:
+def _failed_sides(lines: Lines, values: Array, base: Array, side: Side) -> list[int]:
     """On which side of each line f failed, where its points lie on two."""
     xp, half = lines.problem.xp, int(values.shape[0]) // 2
     lost = xp.any(xp.isfinite(base)[None, ...] & ~xp.isfinite(values), axis=1)  # (p, k)
     up, down = xp.any(lost[: max(half, 1), :], axis=0), xp.any(lost[half:, :], axis=0)
-    codes = lines.problem.backend.read(xp.astype(up, xp.int8) * FAILED_UP + xp.astype(down, xp.int8) * FAILED_DOWN)
-    return [code if side == 0 else OK for code, side in zip(codes, sides, strict=True)]
+    codes = xp.astype(up, xp.int8) * FAILED_UP + xp.astype(down, xp.int8) * FAILED_DOWN
+    if not isinstance(side, int):
+        codes = xp.where(side == 0, codes, xp.full_like(codes, OK))
+    return [OK] * lines.count if isinstance(side, int) and side != 0 else lines.problem.backend.read(codes)
 
 
-def _step_taken(lines: Lines, taken: Array, nodes: Array, sides: Sequence[int], uniform: bool) -> Array:
+def _joined(lines: Lines, sides: list[int] | Array) -> Side:
+    """The sides of all lines: one number where they are the same."""
+    if not isinstance(sides, list):
+        return sides
+    return sides[0] if sides.count(sides[0]) == len(sides) else lines.problem.backend.asarray(sides, lines.scale.dtype)
+
+
+def _step_taken(lines: Lines, taken: Array, nodes: Array, side: Side) -> Array:
     """(k,) (x + h) - x, or half of (x + h) - (x - h)."""
-    half = int(taken.shape[0]) // 2
-    if uniform and sides[0] == 0:
-        return (taken[0, :] - taken[half, :]) / 2
     one_way = taken[0, :] / nodes[0, :]
-    if uniform:
+    if isinstance(side, int) and side != 0:
         return one_way
-    backend = lines.problem.backend
-    central = backend.asarray([side == 0 for side in sides], backend.xp.bool)
-    return backend.xp.where(central, (taken[0, :] - taken[half, :]) / 2, one_way)
+    both_ways = (taken[0, :] - taken[int(taken.shape[0]) // 2, :]) / 2
+    return both_ways if isinstance(side, int) else lines.problem.xp.where(side == 0, both_ways, one_way)
 
 
-def _factor(lines: Lines, sides: Sequence[int], order: int, uniform: bool) -> Array | float:
+def _factor(lines: Lines, side: Side, order: int) -> Array | float:
     """Of the leading error term of each line's row."""
-    factors = [(CENTRAL if side == 0 else SIDED)[order].error_factor for side in (sides[:1] if uniform else sides)]
-    return factors[0] if uniform else lines.problem.backend.asarray(factors, lines.scale.dtype)
+    xp, central, sided = lines.problem.xp, CENTRAL[max(order, 2)].error_factor, SIDED[order].error_factor
+    if isinstance(side, int):
+        return central if side == 0 else sided
+    return xp.where(side == 0, xp.full_like(side, central), xp.full_like(side, sided))
 
 
-def _table(lines: Lines, sides: Sequence[int], order: int, dtype: Any) -> tuple[Array, Array, bool]:
-    """(order, k) nodes and weights of every line; (order, 1) and True where all lines share them."""
-    backend = lines.problem.backend
-    if sides.count(sides[0]) == len(sides):
-        return (*_shared_table(backend, sides[0], order, dtype), True)
-    rows = [CENTRAL[order] if side == 0 else SIDED[order] for side in sides]
-    nodes = [[row.nodes[i] * (side or 1) for row, side in zip(rows, sides, strict=True)] for i in range(order)]
-    weights = [[row.weights[i] * (side or 1) for row, side in zip(rows, sides, strict=True)] for i in range(order)]
-    return backend.asarray(nodes, dtype), backend.ratios(weights, dtype), False
+def _table(lines: Lines, side: Side, order: int, dtype: Any) -> tuple[Array, Array]:
+    """(order, k) nodes and weights of every line; (order, 1) where all lines share them."""
+    backend, xp = lines.problem.backend, lines.problem.xp
+    table = _fresh_table if backend.traced else _kept_table  # what is made while traced must not be kept
+    if isinstance(side, int):
+        return table(backend, side, order, dtype)
+    sided = table(backend, 1, order, dtype)
+    central = table(backend, 0, order, dtype) if order > 1 else sided  # with order 1 no line is on both sides
+    nodes, weights = (
+        xp.where(side[None, :] == 0, one, side[None, :] * other) for one, other in zip(central, sided, strict=True)
+    )
+    return nodes, weights
 
 
-@lru_cache(maxsize=64)
-def _shared_table(backend: Backend, side: int, order: int, dtype: Any) -> tuple[Array, Array]:
+def _fresh_table(backend: Backend, side: int, order: int, dtype: Any) -> tuple[Array, Array]:
     row = CENTRAL[order] if side == 0 else SIDED[order]
     nodes, weights = ([[number * (side or 1)] for number in numbers] for numbers in (row.nodes, row.weights))
     return backend.asarray(nodes, dtype), backend.ratios(weights, dtype)
+
+
+_kept_table = lru_cache(maxsize=64)(_fresh_table)
 
 
 def _bar(
