@@ -8,7 +8,7 @@ nox.needs_version = ">=2024.10"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["tests", "numpy", "library", "bare", "lint", "types", "docs", "gpu"]
+nox.options.sessions = ["tests", "numpy", "library", "bare", "lint", "types", "docs", "cupy_names", "gpu"]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PYTEST = ["pytest", "-q", "-n", "2"]
@@ -84,6 +84,13 @@ def benchmarks(session: nox.Session) -> None:
     """The package beside its peers; see benchmarks/README.md."""
     session.install("-e", ".[dev]")
     session.run("python", "benchmarks/gradient.py", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session(python="3.11")
+def cupy_names(session: nox.Session) -> None:
+    """What the package and the stand-in take for granted of CuPy, held to the real one: no GPU is needed."""
+    session.install("-e", ".", *RUNNER, "cupy-cuda12x", "scipy")
+    session.run("pytest", "-q", "cupy_tests", *session.posargs)
 
 
 @nox.session(python="3.11")

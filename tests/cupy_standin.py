@@ -44,6 +44,63 @@ MISSING = frozenset(
         "linalg.vector_norm",
     ]
 )
+NOT_OF_ARRAYS = frozenset(
+    [
+        "False_",
+        "ScalarType",
+        "True_",
+        "asmatrix",
+        "bmat",
+        "busday_count",
+        "busday_offset",
+        "busdaycalendar",
+        "bytes_",
+        "character",
+        "clongdouble",
+        "complex256",
+        "datetime64",
+        "datetime_as_string",
+        "datetime_data",
+        "einsum_path",
+        "errstate",
+        "flexible",
+        "float128",
+        "frompyfunc",
+        "fromregex",
+        "get_include",
+        "getbufsize",
+        "geterr",
+        "geterrcall",
+        "histogram_bin_edges",
+        "info",
+        "is_busday",
+        "isnat",
+        "little_endian",
+        "longdouble",
+        "matrix",
+        "memmap",
+        "ndenumerate",
+        "nditer",
+        "nested_iters",
+        "object_",
+        "polyder",
+        "polydiv",
+        "polyint",
+        "recarray",
+        "record",
+        "sctypeDict",
+        "setbufsize",
+        "seterr",
+        "seterrcall",
+        "show_runtime",
+        "str_",
+        "test",
+        "timedelta64",
+        "typecodes",
+        "void",
+    ]
+)
+"""Names of NumPy that CuPy has not, mostly of hosts: cupy_tests/ holds the list to a real CuPy."""
 NO_COMPLEX_KERNEL = frozenset(["arctan2", "atan2", "copysign", "hypot", "i0", "nextafter"])
 SYNCING = frozenset(
     [
@@ -307,7 +364,8 @@ def modules() -> dict[str, types.ModuleType]:
         setattr(made[name.rpartition(".")[0]], name.rpartition(".")[2], made[name])
     for prefix, source in {"": np, "linalg.": np.linalg, "fft.": np.fft}.items():
         for name, value in vars(source).items():
-            if not (name.startswith("_") or prefix + name in MISSING or isinstance(value, types.ModuleType)):
+            absent = name.startswith("_") or prefix + name in MISSING or name in NOT_OF_ARRAYS
+            if not (absent or isinstance(value, types.ModuleType)):
                 setattr(made[f"cupy.{prefix}".rstrip(".")], name, _on_device(prefix + name, value))
     cupy = made["cupy"]
     cupy.ndarray, cupy.__version__, cupy.asnumpy = ndarray, "14.2.0", lambda array: array.get()

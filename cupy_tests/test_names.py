@@ -1,0 +1,156 @@
+"""What the package and the stand-in take for granted of CuPy, held to the real package, which imports without a GPU.
+
+Not under tests/: a CuPy that is imported takes the place of the stand-in.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+cupy = pytest.importorskip("cupy", reason="CuPy is not installed: pip install cupy-cuda12x")
+import array_api_compat.cupy as xp  # noqa: E402 - only where there is one
+import cupyx.scipy.special as special  # noqa: E402
+
+import arraydiff  # noqa: E402
+from tests import cupy_standin  # noqa: E402
+
+PACKAGE = Path(arraydiff.__file__).parent
+ELSEWHERE = {"numpy.py", "torch.py", "jax.py", "dask.py", "generic.py", "mparray.py", "mparray_namespace.py"}
+"""Backends of other libraries: their xp is never CuPy's."""
+
+NO_LOOP = ["logaddexp", "cbrt", "floor", "ceil", "remainder", "heaviside"]  # a TypeError at complex arrays
+NO_LOOP_SPECIAL = ["erf", "erfc", "erfcx", "ndtr", "exp1", "expi", "gammaln"]
+LOOP_WITHOUT_KERNEL = ["hypot", "arctan2", "copysign", "nextafter"]  # listed, yet a CompileException
+COMPLEX = [
+    "exp",
+    "log",
+    "sin",
+    "cos",
+    "tan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "sqrt",
+    "square",
+    "power",
+    "abs",
+    "conj",
+    "expm1",
+    "log1p",
+    "add",
+    "multiply",
+    "divide",
+]
+
+
+def is_namespace(node: ast.expr) -> bool:
+    """Whether an expression is the namespace of x, as the package writes it."""
+    return ast.unparse(node) == "xp" or ast.unparse(node).endswith(".xp")
+
+
+def dotted(node: ast.expr) -> str | None:
+    """The name in the namespace that an expression stands for: 'sum', 'linalg.solve'."""
+    if not isinstance(node, ast.Attribute):
+        return None
+    if is_namespace(node.value):
+        return node.attr
+    outer = dotted(node.value)
+    return outer and f"{outer}.{node.attr}"
+
+
+def nodes() -> Iterator[tuple[str, ast.AST]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if not (path.parent.name == "backends" and path.name in ELSEWHERE):
+            yield from ((f"{path.name}:{getattr(n, 'lineno', 0)}", n) for n in ast.walk(ast.parse(path.read_text())))
+
+
+def found(name: str) -> Any:
+    value: Any = xp
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return value
+
+
+USED = sorted(
+    {name for _, node in nodes() if isinstance(node, ast.Attribute) and (name := dotted(node))} - {"__name__"}
+)
+
+
+@pytest.mark.parametrize("name", [name for name in USED if "." not in name or name.startswith("linalg.")])
+def test_every_name_that_the_package_takes_from_the_namespace_exists(name: str) -> None:
+    assert found(name) is not None
+
+
+def call_fits(call: ast.Call, function: Any) -> bool:
+    """Whether the function takes as many positional arguments, and these keywords."""
+    keywords = {word.arg for word in call.keywords if word.arg}
+    if isinstance(function, cupy.ufunc):
+        return len(call.args) <= function.nargs and keywords <= {"out", "dtype", "casting"}
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # a compiled function that does not tell
+        return True
+    starred = any(isinstance(argument, ast.Starred) for argument in call.args)
+    given = [] if starred else call.args
+    try:
+        signature.bind_partial(*given, **dict.fromkeys(keywords)) if starred else signature.bind(
+            *given, **dict.fromkeys(keywords)
+        )
+    except TypeError:
+        return False
+    return True
+
+
+def test_every_call_fits_the_signature_of_the_real_function() -> None:
+    calls = [(place, node, dotted(node.func)) for place, node in nodes() if isinstance(node, ast.Call)]
+    ours = [(place, call, name) for place, call, name in calls if name and name in USED]
+    assert len(ours) > 100
+    assert [f"{place}: {ast.unparse(call)}" for place, call, name in ours if not call_fits(call, found(name))] == []
+
+
+def has_complex_loop(function: Any) -> bool:
+    return any(set("FD") & set(loop.partition("->")[0]) for loop in function.types)
+
+
+@pytest.mark.parametrize("name", NO_LOOP)
+def test_a_function_without_complex_loop_raises_on_complex_arrays(name: str) -> None:
+    assert not has_complex_loop(getattr(cupy, name))
+
+
+@pytest.mark.parametrize("name", NO_LOOP_SPECIAL)
+def test_a_special_function_has_no_complex_loop(name: str) -> None:
+    assert not has_complex_loop(getattr(special, name))
+
+
+@pytest.mark.parametrize("name", LOOP_WITHOUT_KERNEL)
+def test_a_loop_that_does_not_compile_is_listed_and_the_stand_in_knows_it(name: str) -> None:
+    assert has_complex_loop(getattr(cupy, name))
+    assert name in cupy_standin.NO_COMPLEX_KERNEL
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+def test_a_function_that_lets_complex_steps_through_has_a_complex_loop(name: str) -> None:
+    assert has_complex_loop(getattr(cupy, name))
+
+
+@pytest.mark.parametrize("module", [name for name in cupy_standin.modules() if name != "cupy.cuda"])
+def test_the_stand_in_offers_no_name_that_the_real_one_lacks(module: str) -> None:
+    real: Any = cupy
+    for part in module.split(".")[1:]:
+        real = getattr(real, part)
+    offered = [name for name in vars(cupy_standin.modules()[module]) if not name.startswith("_")]
+    assert [name for name in offered if not hasattr(real, name)] == []
+
+
+def test_what_the_stand_in_calls_missing_is_missing() -> None:
+    def real(name: str) -> Any:
+        outer, _, inner = name.rpartition(".")
+        return getattr(getattr(cupy, outer) if outer else cupy, inner, None)
+
+    assert [name for name in cupy_standin.MISSING | cupy_standin.NOT_OF_ARRAYS if real(name) is not None] == []
