@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -297,8 +296,9 @@ class TestOnEveryLibrary:
             assert outcome in told(result)
         assert "vmap: " in told(result)
 
-    def test_vmap_takes_complex_points(self):
-        torch = importlib.import_module("torch")
+    @pytest.mark.parametrize("backend", [Backend.TORCH], indirect=True, ids=lambda b: b.value)
+    def test_vmap_takes_complex_points(self, backend):
+        torch = backend.module
         g = ad.grad(lambda x: torch.sum(torch.exp(x) * x), method="complex_step", vectorized="auto")
         result = g.result(torch.asarray(X))
         np.testing.assert_allclose(tonumpy(result.gradient), np.exp(X) * (1 + X), rtol=1e-14)
