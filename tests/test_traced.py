@@ -183,6 +183,29 @@ def test_arguments_and_closures_may_be_traced_where_x_is_not(backend: Backend) -
         np.testing.assert_allclose(got, 2 * POINT**2, rtol=1e-8)
 
 
+@on_jax
+def test_a_closure_that_vmap_traces_is_refused_where_x_is_not_traced(backend: Backend) -> None:
+    import jax
+    import jax.numpy as jnp
+
+    x, batch = backend.asarray(POINT), backend.asarray([POINT, 2 * POINT])
+    with pytest.raises(ValueError, match=r"pass what f closes over as one more argument of f"):
+        jax.vmap(lambda a: ad.grad(lambda p: jnp.sum(a * p), method="central")(x))(batch)
+    by_argument = jax.vmap(lambda a: ad.grad(lambda p, a: jnp.sum(a * p), method="central")(x, a))(batch)
+    np.testing.assert_allclose(by_argument, [POINT, 2 * POINT], rtol=1e-8)
+
+
+@pytest.mark.parametrize("backend", [Backend.TORCH], ids=["torch"], indirect=True)
+@pytest.mark.parametrize("name", ["vmap", "grad"])
+def test_transforms_of_torch_are_refused_with_what_to_use_instead(name: str, backend: Backend) -> None:
+    import torch
+
+    slope = ad.grad(lambda x: torch.sum(x**3), method="central")
+    made = {"vmap": slope, "grad": lambda x: torch.sum(slope(x))}[name]
+    with pytest.raises(ValueError, match=r"torch\.func.*pass in_axes=0"):
+        getattr(torch.func, name)(made)(backend.asarray(POINT if name == "grad" else [POINT, POINT]))
+
+
 @on_both
 def test_flags_tell_without_values_what_failed(backend: Backend) -> None:
     xp = backend.namespace

@@ -38,6 +38,11 @@ class JaxBackend(Backend):
         return self.xp.asarray(0).dtype
 
     def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
+        if not self.traced and _is_traced(value):
+            raise ValueError(
+                "f gives values that jax.vmap or jax.grad traces, at an x that is not traced: pass what f closes over as "
+                "one more argument of f"
+            )
         return self.xp.asarray(value, dtype=dtype, device=self.device, copy=copy)
 
     def during(self, fixed_stages: bool, arguments: PyTree) -> Backend:

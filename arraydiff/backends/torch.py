@@ -10,8 +10,9 @@ from typing import Any
 
 import array_api_compat
 import numpy as np
+from optree import tree_flatten
 
-from arraydiff._typing import Array
+from arraydiff._typing import Array, PyTree
 from arraydiff.backends.base import Backend
 
 CPU_ALLOCATOR = ("not enough memory", "can't allocate memory")
@@ -38,6 +39,17 @@ class TorchBackend(Backend):
         if self.owns(value):
             value = value.detach()  # torch warns of a tensor that requires a gradient
         return self.xp.asarray(value, dtype=dtype, device=self.device, copy=copy)
+
+    def during(self, fixed_stages: bool, arguments: PyTree) -> Backend:
+        import torch
+
+        wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+        if any(isinstance(leaf, torch.Tensor) and wrapped(leaf) for leaf in tree_flatten(arguments)[0]):
+            raise ValueError(  # its derivatives would be 0 in silence: what f gives has no history
+                "inside torch.func there are no values to work with: pass in_axes=0 for a batch of points, nest derivatives of "
+                "this package, as in grad(grad(f)), or take torch.func.grad of f itself"
+            )
+        return self
 
     def copy(self, array: Array) -> Array:
         return array.clone()
