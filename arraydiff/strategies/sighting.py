@@ -14,7 +14,7 @@ from arraydiff.directions import Tangents
 from arraydiff.noise import Sight
 from arraydiff.problem import Problem
 from arraydiff.strategies.ladder import Finished
-from arraydiff.strategies.tableau import NOISE_KNOWN
+from arraydiff.strategies.tableau import MANY, NOISE_KNOWN
 
 
 def sighted_slope(problem: Problem, line: Tangents, sight: Sight) -> Finished:
@@ -26,12 +26,24 @@ def sighted_slope(problem: Problem, line: Tangents, sight: Sight) -> Finished:
     lower = _applied(problem, moved[:, 1:-1], _weights(nodes[1:-1], 1)) / sight.spacing  # degree: two less
     curvature = xp.abs(_applied(problem, moved, _weights(nodes, 2))) / sight.spacing**2
     gain = math.hypot(*weights, sum(weights)) / sight.spacing
-    error = xp.abs(slope - lower) + NOISE_KNOWN * gain * sight.residual
+    residual = _not_by_accident(problem, sight)
+    error = xp.abs(slope - lower) + NOISE_KNOWN * gain * residual
     status = xp.zeros_like(error, dtype=xp.int16)
     steps = xp.full_like(line.scale, sight.spacing)
     column = error[:, None]
-    residual, curved = sight.residual[:, None], curvature[:, None]
-    return Finished(slope[:, None], column, residual, status[:, None], curved, steps)
+    return Finished(slope[:, None], column, residual[:, None], status[:, None], curvature[:, None], steps)
+
+
+def _not_by_accident(problem: Problem, sight: Sight) -> Array:
+    """(m,) the residual, of many outputs at least half of what all of them leave in units of their size."""
+    xp, residual = problem.xp, sight.residual
+    if int(residual.shape[0]) < MANY:
+        return residual
+    size = xp.abs(sight.values[:, 0])
+    usable = xp.isfinite(residual) & (size > 0)
+    share = xp.where(usable, residual / xp.where(usable, size, xp.ones_like(size)), xp.zeros_like(size))
+    typical = xp.sort(share)[int(share.shape[0]) // 2]
+    return xp.maximum(residual, typical * size / 2)
 
 
 def _applied(problem: Problem, values: Array, weights: Sequence[float]) -> Array:
