@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from arraydiff._typing import Array
 from arraydiff.arguments import Layout
-from arraydiff.backends import Backend
+from arraydiff.backends import Backend, backend_of
 from arraydiff.batching import gave_up, same_branch
 from arraydiff.devices import SpreadCall
 from arraydiff.errors import BudgetSpent
@@ -61,6 +61,7 @@ class Evaluator:
         self.backend, self.workers, self.max_evaluations = call.backend, workers, max_evaluations
         self.calls, self.points = (call.batching.calls, call.batching.points) if call.batching else (0, 0)
         self.rounds = self.asked = self.succeeded = 0
+        self.fits: int | None = None  # points a call, once memory ran out at more
         self.turn = 0  # of several devices, the one that serves the first chunk
         self.failures: list[Failure] = []  # at displaced real points
         self.output: Output | None = None  # at x
@@ -153,7 +154,7 @@ class Evaluator:
         if points.starts_at_x and count == 1:
             return [self.call.at_x(points.block(0, 1))]
         with strictly(self.backend, points.is_complex):
-            output = self.guarded(points.block(0, count))
+            output = self._at_once(points, count)
         if not isinstance(output, Exception) or count == 1:
             return [output]
         if points.is_complex:  # f does not take complex numbers, whichever they are
@@ -170,7 +171,7 @@ class Evaluator:
             return []
         at_x = self.call.at_x(points.column(0)) if points.starts_at_x else None
         with strictly(self.backend, points.is_complex):
-            block = self.guarded(points.block(0, count))
+            block = self._at_once(points, count)
         if isinstance(block, Output) and (at_x is None or same_branch(self.backend, block.values, at_x.values)):
             if at_x is None:
                 return [block]
@@ -179,6 +180,46 @@ class Evaluator:
         self.calls, self.points = self.calls + 1, self.points + count  # in the block
         self._take_call(self.call.batched(gave_up(block)))
         return self._one_by_one(points, count, at_x)
+
+    def _at_once(self, points: Points, count: int) -> Output | Exception:
+        """All points in one call; where memory runs out, in halves, whose values are joined again."""
+        pieces: list[Output] = []
+        waiting = [(0, count)]
+        while waiting:
+            start, stop = waiting.pop()
+            fits = self.fits is None or stop - start <= self.fits
+            output = self._unless_out_of_memory(points, start, stop) if fits else None
+            if output is None:
+                middle = (start + stop + 1) // 2
+                waiting += [(middle, stop), (start, middle)]
+            elif isinstance(output, Exception):  # the caller counts one call with all points
+                self.calls, self.points = self.calls + len(pieces), self.points + stop - count
+                return output
+            else:
+                pieces.append(output)
+        return pieces[0] if len(pieces) == 1 else joined(pieces)
+
+    def _unless_out_of_memory(self, points: Points, start: int, stop: int) -> Output | Exception | None:
+        """What f gives at some of the points; None where that takes more memory than there is."""
+        try:
+            output = self.guarded(points.block(start, stop))
+        except Exception as error:  # of the library, while the points were made
+            if not self.backend.is_out_of_memory(error):
+                raise
+            told = str(error)
+        else:
+            if not (isinstance(output, Exception) and self.backend.is_out_of_memory(output)):
+                return output
+            self.calls, self.points, told = self.calls + 1, self.points + stop - start, str(output)
+        # Out of the except block, so that the traceback keeps no array of the call that failed.
+        if stop - start == 1:
+            free = self.backend.free_memory()
+            raise MemoryError(
+                f"one point of f takes more memory than there is ({told}; free: {free or 'unknown'} bytes): "
+                "give f less data, or set chunk_size=1 so that less is held besides"
+            )
+        self.fits = (stop - start + 1) // 2
+        return None
 
     def _values(self, points: Points, outputs: list[Output | Exception]) -> Values:
         good = [output for output in outputs if not isinstance(output, Exception)]
@@ -285,6 +326,15 @@ def measured(asked: Sequence[tuple[Evaluator, Points, int]]) -> list[list[Output
 def strictly(backend: Backend, is_complex: bool) -> AbstractContextManager[None]:
     """At complex points a warning that an imaginary part is lost counts as an exception."""
     return _raising(backend.complex_warnings) if is_complex else nullcontext()
+
+
+def joined(pieces: Sequence[Output]) -> Output:
+    """What several calls gave for parts of a block, as if it were one."""
+    there = backend_of([pieces[0].values])
+    with there.on_device():  # of several devices, that of the block
+        values = there.xp.concat([piece.values for piece in pieces], axis=1)
+    calls, points = sum(piece.calls for piece in pieces), sum(piece.points for piece in pieces)
+    return pieces[0]._replace(values=values, calls=calls, points=points)
 
 
 def _width(output: Output) -> int:
