@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from arraydiff._typing import Array
 from arraydiff.arguments import Layout
-from arraydiff.backends import Backend
+from arraydiff.backends import Backend, backend_of
 from arraydiff.batching import gave_up, same_branch
 from arraydiff.devices import SpreadCall
 from arraydiff.errors import BudgetSpent
@@ -61,7 +61,7 @@ class Evaluator:
         self.backend, self.workers, self.max_evaluations = call.backend, workers, max_evaluations
         self.calls, self.points = (call.batching.calls, call.batching.points) if call.batching else (0, 0)
         self.rounds = self.asked = self.succeeded = 0
-        self.fits: int | None = None  # points of a block that memory held, once one did not
+        self.fits: int | None = None  # points a call, once memory ran out at more
         self.turn = 0  # of several devices, the one that serves the first chunk
         self.failures: list[Failure] = []  # at displaced real points
         self.output: Output | None = None  # at x
@@ -153,68 +153,73 @@ class Evaluator:
             return []
         if points.starts_at_x and count == 1:
             return [self.call.at_x(points.block(0, 1))]
-        blocks = self._fitting(points, count)
-        refused = next((block for block in blocks if isinstance(block, Exception)), None)
-        if refused is None or count == 1:
-            return blocks
+        with strictly(self.backend, points.is_complex):
+            output = self._at_once(points, count)
+        if not isinstance(output, Exception) or count == 1:
+            return [output]
         if points.is_complex:  # f does not take complex numbers, whichever they are
             self.calls -= count - 1  # it was one call that failed for all of them
-            return [refused] * count
+            return [output] * count
         self.calls, self.points = self.calls + 1, self.points + count  # seen by f in the call that raised
         first = [self.call.at_x(points.block(0, 1))] if points.starts_at_x else []
         with strictly(self.backend, points.is_complex):
             return [*first, *(self.guarded(points.block(j, j + 1)) for j in range(len(first), count))]
-
-    def _fitting(self, points: Points, count: int) -> list[Output | Exception]:
-        """All points in one call, or, where memory does not hold them, in as few as it takes."""
-        outputs: list[Output | Exception] = []
-        start = 0
-        while start < count:
-            stop = min(count, start + (self.fits or count))
-            output = self._tried(points, start, stop)
-            if not (isinstance(output, Exception) and self.backend.is_out_of_memory(output)):
-                outputs.append(output)
-                start = stop
-            elif stop - start == 1:
-                raise MemoryError(
-                    "f at one point, and what chunk_size directions need beside it, do not fit in memory: free some, or pass a "
-                    f"smaller chunk_size ({output})"
-                ) from output
-            else:
-                self.calls, self.points = (
-                    self.calls + 1,
-                    self.points + stop - start,
-                )  # seen by f in the call that failed
-                self.fits = (stop - start + 1) // 2
-        return outputs
-
-    def _tried(self, points: Points, start: int, stop: int) -> Output | Exception:
-        try:
-            block = points.block(start, stop)
-        except Exception as error:
-            if not self.backend.is_out_of_memory(error):
-                raise
-            return error.with_traceback(None)  # whose frames keep arrays alive
-        with strictly(self.backend, points.is_complex):
-            return self.guarded(block)
 
     def _checked_block(self, points: Points, count: int) -> list[Output | Exception]:
         """All points in one call, in a way that was found out: x is called alone, too, and must come out the same."""
         if count == 0:
             return []
         at_x = self.call.at_x(points.column(0)) if points.starts_at_x else None
-        blocks = self._fitting(points, count)
-        block, *more = blocks
-        refused = any(isinstance(part, Exception) for part in blocks)
-        if isinstance(block, Output) and not refused:
+        with strictly(self.backend, points.is_complex):
+            block = self._at_once(points, count)
+        if isinstance(block, Output) and (at_x is None or same_branch(self.backend, block.values, at_x.values)):
             if at_x is None:
-                return blocks
-            if same_branch(self.backend, block.values, at_x.values):
-                self.calls, self.points = self.calls + 1, self.points + 1  # x alone
-                return [block._replace(layout=at_x.layout, aux=at_x.aux), *more]
+                return [block]
+            self.calls, self.points = self.calls + 1, self.points + 1  # x alone
+            return [block._replace(layout=at_x.layout, aux=at_x.aux)]
         self.calls, self.points = self.calls + 1, self.points + count  # in the block
         self._take_call(self.call.batched(gave_up(block)))
         return self._one_by_one(points, count, at_x)
+
+    def _at_once(self, points: Points, count: int) -> Output | Exception:
+        """All points in one call; where memory runs out, in halves, whose values are joined again."""
+        pieces: list[Output] = []
+        waiting = [(0, count)]
+        while waiting:
+            start, stop = waiting.pop()
+            fits = self.fits is None or stop - start <= self.fits
+            output = self._unless_out_of_memory(points, start, stop) if fits else None
+            if output is None:
+                middle = (start + stop + 1) // 2
+                waiting += [(middle, stop), (start, middle)]
+            elif isinstance(output, Exception):  # the caller counts one call with all points
+                self.calls, self.points = self.calls + len(pieces), self.points + stop - count
+                return output
+            else:
+                pieces.append(output)
+        return pieces[0] if len(pieces) == 1 else joined(pieces)
+
+    def _unless_out_of_memory(self, points: Points, start: int, stop: int) -> Output | Exception | None:
+        """What f gives at some of the points; None where that takes more memory than there is."""
+        try:
+            output = self.guarded(points.block(start, stop))
+        except Exception as error:  # of the library, while the points were made
+            if not self.backend.is_out_of_memory(error):
+                raise
+            told = str(error)
+        else:
+            if not (isinstance(output, Exception) and self.backend.is_out_of_memory(output)):
+                return output
+            self.calls, self.points, told = self.calls + 1, self.points + stop - start, str(output)
+        # Out of the except block, so that the traceback keeps no array of the call that failed.
+        if stop - start == 1:
+            free = self.backend.free_memory()
+            raise MemoryError(
+                f"one point of f takes more memory than there is ({told}; free: {free or 'unknown'} bytes): "
+                "give f less data, or set chunk_size=1 so that less is held besides"
+            )
+        self.fits = (stop - start + 1) // 2
+        return None
 
     def _values(self, points: Points, outputs: list[Output | Exception]) -> Values:
         good = [output for output in outputs if not isinstance(output, Exception)]
@@ -321,6 +326,15 @@ def measured(asked: Sequence[tuple[Evaluator, Points, int]]) -> list[list[Output
 def strictly(backend: Backend, is_complex: bool) -> AbstractContextManager[None]:
     """At complex points a warning that an imaginary part is lost counts as an exception."""
     return _raising(backend.complex_warnings) if is_complex else nullcontext()
+
+
+def joined(pieces: Sequence[Output]) -> Output:
+    """What several calls gave for parts of a block, as if it were one."""
+    there = backend_of([pieces[0].values])
+    with there.on_device():  # of several devices, that of the block
+        values = there.xp.concat([piece.values for piece in pieces], axis=1)
+    calls, points = sum(piece.calls for piece in pieces), sum(piece.points for piece in pieces)
+    return pieces[0]._replace(values=values, calls=calls, points=points)
 
 
 def _width(output: Output) -> int:

@@ -1,15 +1,23 @@
-"""Fixtures: `device` runs a test on every library that finds a CUDA device."""
+"""Fixtures: `device` runs a test on every library that finds a CUDA device.
+
+With ARRAYDIFF_REHEARSE=1 the same tests run without one: CuPy's on the stand-in, PyTorch's and JAX's on the CPU.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any
 
 import numpy as np
 import pytest
+
+from tests import cupy_standin
+
+REHEARSAL = os.environ.get("ARRAYDIFF_REHEARSE") == "1"
 
 
 class Device(Enum):
@@ -21,6 +29,8 @@ class Device(Enum):
 
     def reason_to_skip(self) -> str | None:
         """Why it cannot be tested here, or None."""
+        if REHEARSAL and self is Device.CUPY:
+            return None
         if importlib.util.find_spec(self.value) is None:
             return f"{self.value} is not installed; see gpu_tests/README.md"
         try:
@@ -36,8 +46,8 @@ class Device(Enum):
         if self is Device.CUPY:
             return library.asarray(host)
         if self is Device.TORCH:
-            return library.asarray(host, device="cuda:0")
-        return library.device_put(host, library.devices("cuda")[0])
+            return library.asarray(host, device="cpu" if REHEARSAL else "cuda:0")
+        return library.device_put(host, library.devices("cpu" if REHEARSAL else "cuda")[0])
 
 
 def _cupy(cupy: Any) -> bool:
@@ -45,21 +55,30 @@ def _cupy(cupy: Any) -> bool:
 
 
 def _torch(torch: Any) -> bool:
-    return bool(torch.cuda.is_available())
+    return REHEARSAL or bool(torch.cuda.is_available())
 
 
 def _jax(jax: Any) -> bool:
     jax.config.update("jax_enable_x64", True)
-    return bool(jax.devices("cuda"))
+    return bool(jax.devices("cpu" if REHEARSAL else "cuda"))
 
 
 FINDERS: dict[Device, Callable[[Any], bool]] = {Device.CUPY: _cupy, Device.TORCH: _torch, Device.JAX: _jax}
 
 
 @pytest.fixture(params=list(Device), ids=lambda device: device.value)
-def device(request: pytest.FixtureRequest) -> Device:
+def device(request: pytest.FixtureRequest) -> Iterator[Device]:
     """A library with a CUDA device."""
     reason = request.param.reason_to_skip()
     if reason is not None:
         pytest.skip(reason)
-    return request.param
+    if REHEARSAL and request.param is Device.CUPY:
+        with cupy_standin.installed():
+            yield request.param
+    else:
+        yield request.param
+
+
+def of(*devices: Device) -> Any:
+    """Some of the libraries only."""
+    return pytest.mark.parametrize("device", devices, indirect=True, ids=lambda device: device.value)

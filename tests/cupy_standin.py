@@ -371,7 +371,9 @@ def modules() -> dict[str, types.ModuleType]:
     cupy.ndarray, cupy.__version__, cupy.asnumpy = ndarray, "14.2.0", lambda array: array.get()
     cupy.cuda.Device = cupy.cuda.device.Device = Device
     cupy.cuda.memory.OutOfMemoryError, cupy.cuda.compiler.CompileException = OutOfMemoryError, CompileException
-    cupy.get_default_memory_pool = lambda: types.SimpleNamespace(free_all_blocks=lambda: None)
+    pool = types.SimpleNamespace(free_all_blocks=lambda: None, get_limit=lambda: machine.limit)
+    pool.total_bytes = pool.used_bytes = lambda: machine.used[machine.current]  # it keeps nothing for later
+    cupy.get_default_memory_pool = lambda: pool
     return made
 
 

@@ -157,6 +157,56 @@ def test_the_core_uses_the_part_of_the_array_api_that_is_the_same_everywhere() -
     assert unsafe == []
 
 
+ARRAY_METHODS = {
+    "clip",
+    "sign",
+    "nonzero",
+    "argwhere",
+    "unique",
+    "compress",
+    "cumsum",
+    "dot",
+    "round",
+    "item",
+    "fill",
+    "put",
+    "sort",
+}
+
+
+def takes_three(call: ast.Call) -> bool:
+    return len(call.args) == 3 or any(isinstance(argument, ast.Starred) for argument in call.args)
+
+
+def test_the_core_calls_functions_of_the_namespace_and_where_with_three_arguments() -> None:
+    calls = [
+        (where(path, node), node.func, node)
+        for path in core()
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    wrong = [
+        f"{place} calls {ast.unparse(func)}"
+        for place, func, call in calls
+        if (ast.unparse(func.value).split(".")[-1] != "xp" and func.attr in ARRAY_METHODS)
+        or (ast.unparse(func).endswith("xp.where") and not takes_three(call))  # with one it waits for the device
+    ]
+    assert wrong == []
+
+
+def test_the_core_reverses_no_array_by_a_slice() -> None:
+    """PyTorch has no negative steps; Python's own sequences are reversed by `reversed`."""
+    backwards = [
+        f"{where(path, node)}: {ast.unparse(node)}"
+        for path in core()
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Subscript)
+        for part in (node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice])
+        if isinstance(part, ast.Slice) and part.step is not None and ast.unparse(part.step).startswith("-")
+    ]
+    assert backwards == []
+
+
 def test_only_backends_bring_values_to_the_host() -> None:
     reads = [
         f"{where(path, node)} calls {ast.unparse(node.func)}"
