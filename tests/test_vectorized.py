@@ -96,13 +96,13 @@ class TestNeverWrong:
     def test_a_block_that_fails_later_is_done_one_by_one(self):
         def f(x):
             if x.ndim == 2 and x.shape[1] > 5:
-                raise MemoryError("too many")
+                raise RuntimeError("too many")
             return natural(x)
 
         seen = Recorder(f)
         result = ad.grad(seen, method="central", vectorized="auto").result(X)
         np.testing.assert_array_equal(result.gradient, ad.grad(natural, method="central")(X))
-        assert "since a block failed: MemoryError: too many" in told(result)
+        assert "since a block failed: RuntimeError: too many" in told(result)
         assert result.function_calls == seen.calls
 
     def test_other_data_in_the_same_call_are_probed_anew(self):
