@@ -193,7 +193,10 @@ class Call:
             part = xp.reshape(part, leaf.shape)
             return self.backend.scalar(part) if leaf.is_number else part
         part = xp.reshape(part, (*leaf.shape, points.shape[1]))
-        return xp.moveaxis(part, -1, 0) if self.batch_axis == 0 and part.ndim > 1 else part
+        if self.batch_axis != 0 or part.ndim == 1:
+            return part
+        part = xp.moveaxis(part, -1, 0)
+        return xp.reshape(xp.reshape(part, (-1,)), part.shape)  # contiguous: f computes along the rows
 
     def _output(self, value: PyTree, points: Array, aux: Any) -> Output:
         backend, xp = self.backend, self.backend.xp

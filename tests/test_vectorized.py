@@ -307,6 +307,14 @@ class TestOnEveryLibrary:
 
 
 class TestCosts:
+    @pytest.mark.parametrize("axis", [-1, 0])
+    def test_a_block_is_contiguous(self, axis):
+        def f(x):
+            assert x.flags.c_contiguous
+            return np.sum(x * x, axis=-1 if axis == 0 else 0)
+
+        np.testing.assert_allclose(ad.grad(f, vectorized=True, batch_axis=axis)(X), 2 * X, rtol=1e-12)
+
     @pytest.mark.parametrize("order", [2, 4, 6, 8])
     @pytest.mark.parametrize("chunk_size", [None, 53, 20, 7])
     def test_a_gradient_takes_one_call_a_chunk(self, order, chunk_size):
