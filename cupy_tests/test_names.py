@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed: pip install cupy-cuda12x")
@@ -18,6 +19,7 @@ import array_api_compat.cupy as xp  # noqa: E402 - only where there is one
 import cupyx.scipy.special as special  # noqa: E402
 
 import arraydiff  # noqa: E402
+from arraydiff.backends.cupy import CupyBackend  # noqa: E402
 from tests import cupy_standin  # noqa: E402
 
 PACKAGE = Path(arraydiff.__file__).parent
@@ -154,3 +156,45 @@ def test_what_the_stand_in_calls_missing_is_missing() -> None:
         return getattr(getattr(cupy, outer) if outer else cupy, inner, None)
 
     assert [name for name in cupy_standin.MISSING | cupy_standin.NOT_OF_ARRAYS if real(name) is not None] == []
+
+
+def test_a_device_has_no_hash_and_the_stand_in_has_none_either() -> None:
+    for device in (cupy.cuda.Device(0), cupy_standin.Device(0)):
+        with pytest.raises(TypeError, match="unhashable"):
+            hash(device)
+
+
+def test_a_device_is_made_of_a_number_or_a_device_and_equal_to_its_like() -> None:
+    device = cupy.cuda.Device(0)
+    assert device == cupy.cuda.Device(device) == cupy.cuda.Device(0)
+    assert device != "cpu"
+
+
+def test_the_backend_of_a_device_is_a_key() -> None:
+    def backend() -> CupyBackend:
+        return CupyBackend(xp, cupy.cuda.Device(0))
+
+    assert {backend(): "found"}[backend()] == "found"
+
+
+def test_the_stand_in_s_arrays_have_no_attribute_that_the_real_ones_lack() -> None:
+    lacking = {name for name in dir(np.ndarray) if not name.startswith("__") and not hasattr(cupy.ndarray, name)}
+    assert lacking <= cupy_standin.NOT_OF_AN_ARRAY
+
+
+def test_the_stand_in_lacks_the_complex_loops_that_numpy_has_and_cupy_lacks() -> None:
+    ufuncs = {name: f for name, f in vars(np).items() if isinstance(f, np.ufunc) and has_complex_loop(f)}
+    real = {name: getattr(cupy, name, None) for name in ufuncs}
+    lacking = {name for name, f in real.items() if isinstance(f, cupy.ufunc) and not has_complex_loop(f)}
+    assert lacking == cupy_standin.NO_COMPLEX_LOOP
+
+
+def test_kernels_without_complex_loops_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = {}
+    for module in (cupy, special):
+        ufuncs = {name: f for name, f in vars(module).items() if isinstance(f, cupy.ufunc)}
+        listed[module.__name__] = sorted(name for name, f in ufuncs.items() if not has_complex_loop(f))
+    with capsys.disabled():
+        for name, lacking in listed.items():
+            print(f"\n{name} {cupy.__version__}, no complex loop: {' '.join(lacking)}")
+    assert {"cbrt", "logaddexp"} <= set(listed["cupy"])

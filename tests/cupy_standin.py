@@ -101,6 +101,8 @@ NOT_OF_ARRAYS = frozenset(
     ]
 )
 """Names of NumPy that CuPy has not, mostly of hosts: cupy_tests/ holds the list to a real CuPy."""
+NOT_OF_AN_ARRAY = frozenset(["ctypes", "data", "getfield", "resize", "setfield", "setflags", "to_device"])
+NO_COMPLEX_LOOP = frozenset(["logical_and", "logical_not", "logical_or", "logical_xor"])  # NumPy has one
 NO_COMPLEX_KERNEL = frozenset(["arctan2", "atan2", "copysign", "hypot", "i0", "nextafter"])
 SYNCING = frozenset(
     [
@@ -170,7 +172,7 @@ class Machine:
 machine = Machine()
 
 
-@dataclass(unsafe_hash=True)
+@dataclass  # without a hash, as CuPy's
 class Device:
     """cupy.cuda.Device: the current one where none is named."""
 
@@ -198,7 +200,7 @@ class ndarray(NDArrayOperatorsMixin):
         self._host, self.device = host, Device(device)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in {"ctypes", "data", "to_device"}:
+        if name.startswith("__") or name in NOT_OF_AN_ARRAY:
             raise AttributeError(name)
         value = getattr(self._host, name)
         if callable(value):
@@ -328,6 +330,8 @@ def _call(name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if any(np.iscomplexobj(a) for a in host_args if not isinstance(a, list | tuple)):
         if short in NO_COMPLEX_KERNEL:
             raise CompileException(f"no complex overload of {short}")
+        if short in NO_COMPLEX_LOOP:
+            raise TypeError(f"Wrong type of arguments for cupy_{short}")
         func = _power if short in {"power", "pow"} and out is None else func
     with np.errstate(all="ignore"):
         value = func(*host_args, **{key: _unwrap(v) for key, v in kwargs.items() if key != "out" or v is not None})

@@ -18,6 +18,9 @@ from arraydiff.backends.base import Backend
 class CupyBackend(Backend):
     """Arrays of CuPy, on one CUDA device."""
 
+    def __hash__(self) -> int:
+        return hash((type(self), self.device.id))  # a device of CuPy has no hash
+
     @classmethod
     def owns(cls, array: Array) -> bool:
         return bool(array_api_compat.is_cupy_array(array))
