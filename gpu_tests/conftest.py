@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any
@@ -18,6 +19,10 @@ import pytest
 from tests import cupy_standin
 
 REHEARSAL = os.environ.get("ARRAYDIFF_REHEARSE") == "1"
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes three quarters of the memory
+
+LIBRARIES_MAY_WARN = pytest.mark.filterwarnings("default", "error::arraydiff.DifferentiationWarning")
+"""The machine has releases that nobody here has seen: what they say of theirs is shown, and fails nothing."""
 
 
 class Device(Enum):
@@ -34,7 +39,9 @@ class Device(Enum):
         if importlib.util.find_spec(self.value) is None:
             return f"{self.value} is not installed; see gpu_tests/README.md"
         try:
-            found = FINDERS[self](importlib.import_module(self.value))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # CuPy warns where it finds no toolkit, which its wheels do not need
+                found = FINDERS[self](importlib.import_module(self.value))
         except Exception as error:  # noqa: BLE001 - a driver that is missing is told in as many ways as there are drivers
             return f"{self.value} finds no CUDA device: {type(error).__name__}: {error}"
         return None if found else f"{self.value} finds no CUDA device"

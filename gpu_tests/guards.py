@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from arraydiff.backends import backend_of
 from gpu_tests.conftest import REHEARSAL, Device
 from tests import cupy_standin
 
+TORCH_WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "equal", "_unique2", "unique_dim"}
 MAY_WAIT = ("read", "to_host", "asarray", "indices")  # what is read, and numbers of the host that go up
 
 
@@ -27,16 +30,52 @@ def _standin(allow: bool) -> Iterator[None]:
         machine.forbid_sync = before
 
 
+@contextlib.contextmanager
+def _real_cupy(allow: bool) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says that it cannot find every wait
+            stack.enter_context(importlib.import_module("cupyx").allow_synchronize(allow))
+        yield
+
+
 def _cupy(allow: bool) -> Any:
-    return _standin(allow) if REHEARSAL else importlib.import_module("cupyx").allow_synchronize(allow)
+    return _standin(allow) if REHEARSAL else _real_cupy(allow)
+
+
+@cache
+def _dispatch_mode() -> type:
+    """On a CPU: what PyTorch's debug mode would raise for on a device, uploads among them."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Waits(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            name = func.overloadpacket.__name__
+            index = args[1] if name.startswith("index") and len(args) > 1 and isinstance(args[1], list | tuple) else ()
+            by_mask = any(
+                part is not None and part.dtype.is_floating_point is False and part.itemsize == 1 for part in index
+            )
+            if name in TORCH_WAITS or by_mask:
+                raise RuntimeError(f"{func} makes the host wait for the device")
+            return func(*args, **(kwargs or {}))
+
+    return Waits
+
+
+@contextlib.contextmanager
+def _torch_rehearsed(allow: bool) -> Iterator[None]:
+    python_dispatch = importlib.import_module("torch.utils._python_dispatch")
+    with python_dispatch._disable_current_modes() if allow else _dispatch_mode()():
+        yield
 
 
 @contextlib.contextmanager
 def _torch(allow: bool) -> Iterator[None]:
-    cuda = importlib.import_module("torch").cuda
     if REHEARSAL:
-        yield
+        with _torch_rehearsed(allow):
+            yield
         return
+    cuda = importlib.import_module("torch").cuda
     before = cuda.get_sync_debug_mode()
     cuda.set_sync_debug_mode("default" if allow else "error")
     try:

@@ -13,11 +13,12 @@ import pytest
 from array_api_compat import array_namespace
 
 import arraydiff as ad
-from gpu_tests.conftest import REHEARSAL, Device, of
+from gpu_tests.conftest import LIBRARIES_MAY_WARN, REHEARSAL, Device, of
 from gpu_tests.guards import no_transfer
 from tests import cupy_standin
 from tests.helpers import assert_like, tonumpy
 
+pytestmark = LIBRARIES_MAY_WARN
 X = np.linspace(0.3, 1.7, 24)
 SLOPE = np.cos(X) * X + np.sin(X)
 METHODS = ["adaptive", "complex_step", "richardson", "central", "forward"]

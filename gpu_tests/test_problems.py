@@ -13,11 +13,12 @@ import pytest
 from array_api_compat import array_namespace
 
 import arraydiff as ad
-from gpu_tests.conftest import REHEARSAL, Device
+from gpu_tests.conftest import LIBRARIES_MAY_WARN, REHEARSAL, Device
 from tests.claims import METHODS, assert_claim_holds, differentiate
 from tests.helpers import assert_like, tonumpy
 from tests.problems import PROBLEMS, named
 
+pytestmark = LIBRARIES_MAY_WARN
 FEW = named("rosenbrock", "zeros", "two_dimensional_x", "zero_dimensional_x", "norm", "vector_output", "correlation")
 
 
