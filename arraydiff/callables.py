@@ -349,4 +349,4 @@ def _worst_bar(derivative: Derivative) -> float:
         return 0.0
     size = xp.max(xp.where(xp.isfinite(dense.columns), xp.abs(dense.columns), xp.zeros_like(dense.columns)))
     bar = xp.max(xp.where(xp.isfinite(dense.error), dense.error, xp.zeros_like(dense.error)))
-    return float(bar / xp.where(size > 0, size, xp.full_like(size, float("inf"))))
+    return derivative.problem.backend.number(bar / xp.where(size > 0, size, xp.full_like(size, float("inf"))))

@@ -17,7 +17,7 @@ from gpu_tests.conftest import REHEARSAL, Device
 from tests import cupy_standin
 
 TORCH_WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "equal", "_unique2", "unique_dim"}
-MAY_WAIT = ("read", "to_host", "asarray", "indices")  # what is read, and numbers of the host that go up
+MAY_WAIT = ("read", "number", "to_host", "asarray", "indices")  # what is read, and numbers of the host that go up
 
 
 @contextlib.contextmanager
@@ -46,15 +46,14 @@ def _cupy(allow: bool) -> Any:
 @cache
 def _dispatch_mode() -> type:
     """On a CPU: what PyTorch's debug mode would raise for on a device, uploads among them."""
+    import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Waits(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
             name = func.overloadpacket.__name__
-            index = args[1] if name.startswith("index") and len(args) > 1 and isinstance(args[1], list | tuple) else ()
-            by_mask = any(
-                part is not None and part.dtype.is_floating_point is False and part.itemsize == 1 for part in index
-            )
+            tensors = args[1] if len(args) > 1 and isinstance(args[1], list | tuple) else ()
+            by_mask = name.startswith("index") and any(getattr(t, "dtype", None) is torch.bool for t in tensors)
             if name in TORCH_WAITS or by_mask:
                 raise RuntimeError(f"{func} makes the host wait for the device")
             return func(*args, **(kwargs or {}))

@@ -47,6 +47,27 @@ def test_nothing_waits_for_the_device_but_the_few_reads(device, method, dtype, m
     np.testing.assert_allclose(tonumpy(gradient), SLOPE, rtol=tolerance, atol=tolerance)
 
 
+def waits() -> list[Any]:
+    return [lambda a: bool(a[0] > 0), lambda a: float(a[1]), lambda a: a[a > 0.5]]
+
+
+@pytest.mark.parametrize("wait", waits(), ids=["bool", "float", "mask"])
+def test_the_guard_sees_a_hidden_wait(device, wait, monkeypatch):
+    if device is Device.JAX and REHEARSAL:
+        pytest.skip("JAX guards transfers from a device only, and on a CPU there are none")
+    x = device.asarray(X)
+    with no_transfer(device, x, monkeypatch), pytest.raises(Exception, match=r"(?i)wait|synchroniz|transfer"):
+        wait(x)
+
+
+@pytest.mark.parametrize("method", ["adaptive", "central"])
+def test_totals_in_a_record_are_read_in_the_backend_s_own_place(device, method, monkeypatch):
+    x = device.asarray(X)
+    with no_transfer(device, x, monkeypatch), ad.record() as total:
+        ad.grad(smooth, method=method, vectorized=True, unreliable="ignore")(x)
+    assert 0 < total.worst_bar < 1e-3
+
+
 def hungry(p: Any) -> Any:
     xp = array_namespace(p)
     wide = smooth(p) * xp.ones((WIDE, 1), dtype=p.dtype, device=p.device)

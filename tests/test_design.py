@@ -207,6 +207,66 @@ def test_the_core_reverses_no_array_by_a_slice() -> None:
     assert backwards == []
 
 
+def test_the_core_picks_no_entries_by_a_mask() -> None:
+    """Entries are masked by `where`: what a mask picks has a shape that the host must wait for."""
+    masked = [
+        f"{where(path, node)}: {ast.unparse(node)}"
+        for path in core()
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Subscript)
+        for part in (node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice])
+        if isinstance(part, ast.Compare) or (isinstance(part, ast.UnaryOp) and isinstance(part.op, ast.Invert))
+    ]
+    assert masked == []
+
+
+def test_array_api_extra_stays_out_of_the_core_because_its_wrappers_wait() -> None:
+    assert [where(path, node) for path in core() for node, name in imported(path) if "array_api_extra" in name] == []
+
+
+# Here answers are told to a user, one number after the other; everywhere else only `Backend.read` and `number` may wait.
+TELLING = {"explain", "checking", "estimation", "uncertainty", "validation", "record", "config"}
+OF_THE_HOST = re.compile(r"\.shape\[|finfo\(|isdtype\(|\binfo\.|Status\.|^[A-Z_]+$|^'|^len\(|^round\(")
+HOST_NUMBERS = {  # what is no array, by the layer that converts it
+    "arguments": {"leaf", "value"},
+    "binding": {"first == second"},
+    "noise": {"level"},
+    "probe": {"i == j"},
+    "engine": {"flag"},
+    "problem": {"getattr(self.fun, 'shares_calls', False)"},
+    "together": {"wanted", "not parts"},
+    "strategies": {
+        "flag",
+        "start",
+        "n",
+        "2 * i + 1",
+        "2 ** i if order is None else i + 1",
+        "2 ** i if side == 0 else i + 1",
+        "learnt.scheme.one_sided",
+        "problem.eps ** FINER_STEP",
+    },  # fmt: skip
+}
+
+
+def conversions(path: Path) -> Iterator[tuple[ast.Call, str]]:
+    """float(a), int(a) and bool(a) of what may be an array."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"float", "int", "bool", "complex"} and node.args:
+            text = ast.unparse(node.args[0])
+            if not OF_THE_HOST.search(text) and text not in HOST_NUMBERS.get(layer_of(path), set()):
+                yield node, text
+
+
+def test_where_derivatives_are_made_no_array_becomes_a_python_number() -> None:
+    found = [
+        f"{where(path, node)} converts {text}"
+        for path in core()
+        if layer_of(path) not in TELLING
+        for node, text in conversions(path)
+    ]
+    assert found == []
+
+
 def test_only_backends_bring_values_to_the_host() -> None:
     reads = [
         f"{where(path, node)} calls {ast.unparse(node.func)}"

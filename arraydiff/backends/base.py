@@ -142,6 +142,10 @@ class Backend:
         """The one place where the host waits for the device: a 1-D array of small integers."""
         return [int(codes[i]) for i in range(codes.shape[0])]
 
+    def number(self, array: Array) -> float:
+        """A 0-d array told to the user as a number: it may wait, and no derivative is made of it."""
+        return float(array)
+
     def ray(self, n: int, dtype: Any) -> Array:
         """n numbers in ±[1/2, 1], always the same ones."""
         return self.asarray(_host_ray(n), dtype)
