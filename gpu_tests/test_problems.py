@@ -36,6 +36,17 @@ def test_the_derivative_is_right_its_bar_honest_and_its_array_on_the_device_of_x
     np.testing.assert_array_equal(tonumpy(x), problem.x)
 
 
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("problem", FEW, ids=name)
+def test_float32_comes_back_as_float32_and_is_right_to_its_digits(problem, method, device):
+    x = device.asarray(problem.x, "float32")
+    result = differentiate(problem, x, method)
+    assert_like(result.derivative, x, problem.exact.shape)
+    error = np.abs(tonumpy(result.derivative).astype(float) - problem.exact)
+    rtol = {"forward": 1e-2, "backward": 1e-2, "central": 3e-3}.get(method.name, 1e-3)
+    assert np.all(error <= rtol * problem.magnitude()), np.max(error / problem.magnitude())
+
+
 @pytest.mark.parametrize("problem", FEW, ids=name)
 def test_the_hessian_is_right_and_on_the_device_of_x(problem, device):
     if problem.hessian is None or device is Device.JAX:

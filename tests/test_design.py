@@ -244,7 +244,7 @@ HOST_NUMBERS = {  # what is no array, by the layer that converts it
         "2 ** i if side == 0 else i + 1",
         "learnt.scheme.one_sided",
         "problem.eps ** FINER_STEP",
-    },  # fmt: skip
+    },
 }
 
 
