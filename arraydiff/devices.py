@@ -13,7 +13,7 @@ from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Leaf
 from arraydiff.backends import Backend, backend_of, is_array
 from arraydiff.problem import Call, Output, is_measured
-from arraydiff.seam import Points
+from arraydiff.seam import Carried, Points
 
 
 class PerDevice:
@@ -49,41 +49,6 @@ class PerDevice:
 
 
 @dataclass(frozen=True)
-class Away:
-    """Points of another problem's device, moved."""
-
-    points: Points
-    there: Backend
-
-    @property
-    def count(self) -> int:
-        """As at home."""
-        return self.points.count
-
-    @property
-    def is_complex(self) -> bool:
-        """As at home."""
-        return self.points.is_complex
-
-    @property
-    def starts_at_x(self) -> bool:
-        """As at home."""
-        return self.points.starts_at_x
-
-    def column(self, j: int) -> Array:
-        """Moved."""
-        return self.there.moved(self.points.column(j))
-
-    def block(self, start: int, stop: int) -> Array:
-        """Moved."""
-        return self.there.moved(self.points.block(start, stop))
-
-    def parameter(self, j: int) -> int | None:
-        """As at home."""
-        return self.points.parameter(j)
-
-
-@dataclass(frozen=True)
 class SpreadCall(Call):
     """A call that is made where its points lie, on one of several devices; what it gives stays there until brought home."""
 
@@ -98,7 +63,9 @@ class SpreadCall(Call):
 
     def placed(self, wanted: Sequence[Points], turn: int) -> list[Points]:
         """Chunks go round the devices, beginning with number `turn`."""
-        return [Away(points, self.away[(turn + i) % len(self.away)].backend) for i, points in enumerate(wanted)]
+        return [
+            Carried(points, self.away[(turn + i) % len(self.away)].backend.moved) for i, points in enumerate(wanted)
+        ]
 
     def home(self, output: Output) -> Output:
         """What f gave, on the device of x."""

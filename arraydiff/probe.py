@@ -91,12 +91,19 @@ class Probe:
     @classmethod
     def begin(cls, problem: Problem, value: Array, suspected: Array | None = None) -> Probe:
         """Nothing seen; `suspected` (m,) a noise that other values of f look like, in the place of the first spacing."""
-        xp, nothing = problem.xp, problem.xp.full_like(value, float("nan"))
-        told = ~xp.isfinite(value)
-        before, freedom = nothing if suspected is None else suspected, xp.zeros_like(value)
-        never = told & ~told
-        start = 0 if suspected is None else 1
-        return cls(nothing, freedom, never, never, freedom, told, before, xp.ones_like(value), start)
+        xp = problem.xp
+        told, unknown, zero = ~xp.isfinite(value), xp.full_like(value, float("nan")), xp.zeros_like(value)
+        return cls(
+            level=unknown,
+            freedom=zero,
+            noisy=told & ~told,
+            drowned=told & ~told,
+            least=zero,
+            told=told,
+            before=unknown if suspected is None else suspected,
+            before_freedom=xp.ones_like(value),
+            following=0 if suspected is None else 1,
+        )
 
     @property
     def nodes(self) -> tuple[float, ...]:

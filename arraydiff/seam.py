@@ -45,6 +45,41 @@ class Points(Protocol):
 
 
 @dataclass(frozen=True)
+class Carried:
+    """Points that are handed out as other arrays: on another device, or of another library."""
+
+    points: Points
+    carry: Callable[[Array], Array]
+
+    @property
+    def count(self) -> int:
+        """How many points."""
+        return self.points.count
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether they are complex."""
+        return self.points.is_complex
+
+    @property
+    def starts_at_x(self) -> bool:
+        """Whether the first point is x itself."""
+        return self.points.starts_at_x
+
+    def column(self, j: int) -> Array:
+        """Point j, carried."""
+        return self.carry(self.points.column(j))
+
+    def block(self, start: int, stop: int) -> Array:
+        """Points start..stop, carried."""
+        return self.carry(self.points.block(start, stop))
+
+    def parameter(self, j: int) -> int | None:
+        """Which entry of x is displaced at point j."""
+        return self.points.parameter(j)
+
+
+@dataclass(frozen=True)
 class Values:
     """What f gave: (m, k); NaN where it failed."""
 

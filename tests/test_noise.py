@@ -12,7 +12,7 @@ SEEDS = range(6)
 KINDS = ("drawn", "hashed", "wave")
 
 
-def test_function(n, seed):
+def tanh_squares(n, seed):
     """Half a sum of squares of tanh terms, whose size is far above what one parameter contributes; f, gradient, x."""
     rng = np.random.default_rng(seed)
     weights, target = rng.normal(size=(3 * n // 2, n)) / np.sqrt(n), rng.normal(size=3 * n // 2)
@@ -26,9 +26,6 @@ def test_function(n, seed):
         return weights.T @ ((t - target) * (1 - t * t)) + 0.2 * x
 
     return f, gradient, x
-
-
-test_function.__test__ = False
 
 
 def noisy(f, x, level, kind, seed):
@@ -58,7 +55,7 @@ def central(f, x, level):
 def test_noisy_gradient_is_nearer_than_central_differences_of_the_best_step_and_its_bars_hold(n, level, kind):
     ratios, held, worst = [], [], []
     for seed in SEEDS:
-        clean, gradient, x = test_function(n, seed)
+        clean, gradient, x = tanh_squares(n, seed)
         f, _ = noisy(clean, x, level, kind, seed)
         result = ad.grad(f, unreliable="ignore").result(x)
         off = np.abs(result.gradient - gradient(x)) * np.abs(x)
@@ -74,7 +71,7 @@ def test_noisy_gradient_is_nearer_than_central_differences_of_the_best_step_and_
 
 
 def test_a_noise_level_that_is_found_is_reported():
-    clean, _, x = test_function(7, 0)
+    clean, _, x = tanh_squares(7, 0)
     f, sigma = noisy(clean, x, 1e-6, "drawn", 0)
     result = ad.grad(f, unreliable="ignore").result(x)
     assert sigma / 5 < result.noise_level[0] < 5 * sigma
@@ -82,7 +79,7 @@ def test_a_noise_level_that_is_found_is_reported():
 
 
 def test_float32_inside_a_float64_function_is_found():
-    clean, gradient, x = test_function(7, 1)
+    clean, gradient, x = tanh_squares(7, 1)
     single = [cell.cell_contents for cell in clean.__closure__]
     target, weights = (part.astype(np.float32) for part in single)
 
@@ -98,7 +95,7 @@ def test_float32_inside_a_float64_function_is_found():
 
 
 def test_a_function_without_noise_costs_six_points_more_and_no_accuracy():
-    clean, gradient, x = test_function(7, 2)
+    clean, gradient, x = tanh_squares(7, 2)
     probed = ad.grad(clean, method="richardson").result(x)
     exact = ad.grad(clean, method="richardson", noise=None).result(x)
     assert probed.function_points == exact.function_points + 6
@@ -163,7 +160,7 @@ def test_noise_is_measured_on_the_path_in_use():
 def test_the_noise_that_is_estimated_is_within_a_factor_five_of_what_was_put_in(n, level, kind):
     near, inside = [], []
     for seed in range(60):
-        clean, _, x = test_function(n, seed)
+        clean, _, x = tanh_squares(n, seed)
         f, sigma = noisy(clean, x, level, kind, seed)
         found = ad.estimate_noise(f, x)
         near.append(sigma / 5 <= found.level <= 5 * sigma)

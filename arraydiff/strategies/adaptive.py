@@ -13,6 +13,7 @@ from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Prepared
 from arraydiff.strategies import cheapest, complex_step, richardson
+from arraydiff.strategies.certificate import certify
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Adaptive:
         if cheapest.applies(problem, config):
             noise = yield from further(problem, value, noise)
             return (yield from cheapest.prepare(problem, config, value, noise))
-        certificate = yield from complex_step.certify(problem, config, value, noise)
+        certificate = yield from certify(problem, config, value, noise)
         if certificate.holds:
             return complex_step.prepared(value, certificate)
         noise = yield from further(problem, value, certificate.noise)

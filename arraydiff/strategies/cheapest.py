@@ -22,6 +22,7 @@ from arraydiff.problem import Problem
 from arraydiff.result import SMALL_SHARE, Status
 from arraydiff.seam import Asking, Prepared, Pushforward
 from arraydiff.strategies import complex_step, richardson
+from arraydiff.strategies.certificate import certify
 from arraydiff.strategies.placing import placed
 from arraydiff.strategies.stencil import CENTRAL, SIDED, Row
 from arraydiff.strategies.stencil import _clamped as clamped
@@ -151,7 +152,7 @@ def prepare(problem: Problem, config: DifferentiationConfig, value: Array, noise
         if scheme is FORWARD:
             return _prepared(config, value, noise, found, scheme, reason)
     brief = replace(config, max_iterations=min(config.max_iterations, WITNESS_STAGES))
-    certificate = yield from complex_step.certify(problem, brief, value, noise)
+    certificate = yield from certify(problem, brief, value, noise)
     if certificate.holds:
         return complex_step.prepared(value, certificate)
     if tolerance < NO_RAY * noise.eps:

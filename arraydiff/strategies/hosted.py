@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from arraydiff._typing import Array
 from arraydiff.backends import Backend
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import Lines
 from arraydiff.problem import Problem
-from arraydiff.seam import Asking, Points, Prepared, Pushforward, Strategy, Values
+from arraydiff.seam import Asking, Carried, Points, Prepared, Pushforward, Strategy, Values
 from arraydiff.strategies.frozen import Frozen
 
 T = TypeVar("T")
@@ -66,48 +65,14 @@ def _pushed(lines: Lines, prepared: Prepared, local: Problem) -> Asking[Pushforw
 def _translated(problem: Problem, asking: Asking[T]) -> Generator[Points, Values, T]:
     """Points as arrays of x's library, values as arrays of the host."""
     backend, given = problem.backend, None
+    carry = partial(backend.from_host, like=problem.x)
     while True:
         try:
             points = asking.send(given)  # type: ignore[arg-type]
         except StopIteration as done:
             result: T = done.value
             return result
-        values = yield LazyPoints(points, problem)
+        values = yield Carried(points, carry)
         noise = () if values.noise is None else (values.noise,)
         at, *bars = backend.to_host(values.at, *noise)
         given = replace(values, at=at, noise=bars[0] if bars else None)
-
-
-@dataclass(frozen=True)
-class LazyPoints:
-    """Points on the host, handed out as arrays of x's library, in chunks as x has."""
-
-    points: Points
-    problem: Problem
-
-    @property
-    def count(self) -> int:
-        """How many points."""
-        return self.points.count
-
-    @property
-    def is_complex(self) -> bool:
-        """Whether they are complex."""
-        return self.points.is_complex
-
-    @property
-    def starts_at_x(self) -> bool:
-        """Whether the first point is x itself."""
-        return self.points.starts_at_x
-
-    def column(self, j: int) -> Array:
-        """Point j."""
-        return self.problem.backend.from_host(self.points.column(j), self.problem.x)
-
-    def block(self, start: int, stop: int) -> Array:
-        """Points start..stop."""
-        return self.problem.backend.from_host(self.points.block(start, stop), self.problem.x)
-
-    def parameter(self, j: int) -> int | None:
-        """Which entry of x is displaced at point j."""
-        return self.points.parameter(j)
