@@ -15,7 +15,7 @@ from arraydiff.axes import agreed_size, checked_axes, checked_axis, flat, unflat
 from arraydiff.backends import Backend, float0_zeros, is_array
 from arraydiff.binding import Bound
 from arraydiff.callables import Transform, add_to
-from arraydiff.engine import Derivative, derivation
+from arraydiff.engine import Derivative, Wanted, derivation
 from arraydiff.evaluator import Evaluator
 from arraydiff.explain import Stories
 from arraydiff.record import active_records, unrecorded
@@ -110,7 +110,7 @@ def done(transform: Transform, calls: Sequence[Call], alike: bool, lost: Callabl
         evaluator.turn = i
         bounds.append(bound)
         evaluators.append(evaluator)
-        works.append(derivation(bound.problem, config, transform._index(bound), evaluator))
+        works.append(derivation(bound.problem, config, Wanted(transform._index(bound)), evaluator))
     backend = bounds[0].problem.backend
     with backend.on_device(), backend.quietly():
         derivatives, rounds = drive_together(evaluators, works, alike=alike, lost=lost)

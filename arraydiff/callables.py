@@ -16,9 +16,9 @@ from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
 from arraydiff.batching import batched
 from arraydiff.binding import Bound, Rules, bind, checked_output
-from arraydiff.config import DifferentiationConfig
+from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.devices import PerDevice
-from arraydiff.engine import Derivative, columns_of, differentiate, elementwise
+from arraydiff.engine import Derivative, Wanted, columns_of, differentiate, elementwise, outside
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
 from arraydiff.explain import Story
 from arraydiff.problem import Batching
@@ -41,6 +41,26 @@ class Options:
     holomorphic: bool = False
     allow_int: bool = False
     full_output: bool = False
+    out: Any = None  # an array of the user's that a bare Jacobian is written to
+
+
+DEFAULT = DifferentiationConfig()
+
+
+def config_of(config: DifferentiationConfig | None, options: dict[str, Any], caller: str) -> DifferentiationConfig:
+    """The config of a call, its keyword options on top."""
+    if config is not None and not isinstance(config, DifferentiationConfig):
+        raise TypeError(f"config wants a DifferentiationConfig, got {type(config).__name__}; give options as keywords")
+    return (config or DEFAULT).with_options(options, caller)
+
+
+def outer_config(config: DifferentiationConfig) -> DifferentiationConfig:
+    """The options of a derivative of a derivative of ours: imaginary part and devices are spent on the inner one."""
+    spent = config.method is DifferentiationMethod.COMPLEX_STEP
+    if not spent and config.devices is None:
+        return config
+    method = DifferentiationMethod.RICHARDSON if spent else config.method
+    return replace(config, method=method, devices=None)
 
 
 class Transform:
@@ -80,7 +100,9 @@ class Transform:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The derivative as bare arrays, in JAX's structure."""
-        return self._given(*self._run(args, kwargs), self.options.full_output)
+        full = self.options.full_output
+        bare = not full and self.options.config.unreliable in ("warn", "ignore")
+        return self._given(*self._run(args, kwargs, bare), full)
 
     def result(self, *args: Any, **kwargs: Any) -> Any:
         """The derivative with error bars, flags, costs and reasons."""
@@ -130,10 +152,10 @@ class Transform:
 
         return measured(self, calls, alike)
 
-    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Bound, Derivative]:
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], bare: bool = False) -> tuple[Bound, Derivative]:
         bound = self._bind(args, kwargs)
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
-            derivative = self._differentiate(bound)
+            derivative = self._differentiate(bound, bare)
         self._learn(derivative)
         for total in active_records():
             add_to(total, derivative)
@@ -157,9 +179,10 @@ class Transform:
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
             return replace(bound, problem=batched(bound.problem, options.config, self.batchings, self._check_output))
 
-    def _differentiate(self, bound: Bound) -> Derivative:
-        config, make = self.options.config, elementwise if self.elementwise else columns_of
-        return differentiate(bound.problem, config, self._index(bound), make, check=self._check_output)
+    def _differentiate(self, bound: Bound, bare: bool = False) -> Derivative:
+        make = elementwise if self.elementwise else columns_of
+        wanted = Wanted(self._index(bound), make, bare=bare, out=self.options.out if bare else None)
+        return differentiate(bound.problem, self.options.config, wanted, self._check_output)
 
     def _index(self, bound: Bound) -> tuple[int, ...]:
         """The directions that are needed."""
@@ -196,7 +219,7 @@ class Transform:
         problem, dense, evaluator = bound.problem, derivative.dense, derivative.evaluator
         outputs, backend = derivative.output.layout, problem.backend
         return self.result_type(
-            derivative=self._assembled(bound, outputs, dense.columns, "value"),
+            derivative=self._written(derivative, lambda: self._assembled(bound, outputs, dense.columns, "value")),
             value=self._value(bound, derivative),
             aux=derivative.output.aux,
             error_estimate=self._assembled(bound, outputs, dense.error, "error"),
@@ -276,8 +299,17 @@ class Transform:
 
     def _bare(self, bound: Bound, derivative: Derivative, flat: Array) -> Any:
         output = derivative.output
-        values = self._assembled(bound, output.layout, flat, "value")
+        values = self._written(derivative, lambda: self._assembled(bound, output.layout, flat, "value"))
         return (values, output.aux) if self.options.has_aux else values
+
+    def _written(self, derivative: Derivative, values: Callable[[], PyTree]) -> PyTree:
+        """The values in the array that the user gave for them, if any."""
+        out = self.options.out
+        if out is None:
+            return values()
+        if derivative.watch is None:  # they were not written chunk by chunk
+            outside(derivative.problem, derivative.output, out).whole(derivative.dense.columns)
+        return out
 
     def _value(self, bound: Bound, derivative: Derivative) -> PyTree:
         return assembly.value(bound.problem.backend, derivative.output.layout, derivative.prepared.value)
@@ -344,6 +376,8 @@ def add_to(total: Record, derivative: Derivative) -> None:
 
 def _worst_bar(derivative: Derivative) -> float:
     """The largest error bar over the largest value, 0 where there is none."""
+    if derivative.watch is not None:
+        return derivative.problem.backend.number(derivative.watch.worst_bar())
     xp, dense = derivative.problem.xp, derivative.dense
     if not (dense.columns.shape[0] and dense.columns.shape[1]):
         return 0.0

@@ -10,12 +10,13 @@ from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout, Leaf
 from arraydiff.binding import Bound, Rules, bind
-from arraydiff.callables import Options, Transform
+from arraydiff.callables import Options, Transform, config_of
 from arraydiff.directions import Lines, Tangents, ray
-from arraydiff.engine import VOUCHED_BAR, Derivative, differentiate, value_at
+from arraydiff.engine import Derivative, Wanted, differentiate, value_at
 from arraydiff.result import SMALL_SHARE, UNVOUCHED, JacobianResult, Status
 from arraydiff.tables import Table, copied
-from arraydiff.transforms import config_of, jacobian
+from arraydiff.transforms import jacobian
+from arraydiff.vouching import VOUCHED_BAR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -220,12 +221,12 @@ class Slopes(Transform):
         super().__init__(fun, options)
         self.at = at  # (n, k)
 
-    def _differentiate(self, bound: Bound) -> Derivative:
+    def _differentiate(self, bound: Bound, bare: bool = False) -> Derivative:
         def make(problem: Problem, index: Sequence[int]) -> Lines:
             return Tangents(problem, self.at).take(index)
 
         count = int(self.at.shape[1])
-        return differentiate(bound.problem, self.options.config, range(count), make, count, self._check_output)
+        return differentiate(bound.problem, self.options.config, Wanted(range(count), make, count), self._check_output)
 
     def _assembled(self, bound: Bound, outputs: Layout, flat: Array, kind: str) -> PyTree:
         along = Layout(None, (Leaf((int(self.at.shape[1]),), bound.problem.x.dtype),))

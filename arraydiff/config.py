@@ -8,10 +8,12 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
+from arraydiff.memory import not_a_size
+
 __all__ = ["DifferentiationConfig", "DifferentiationMethod"]
 
 ORDERS = {"central": (2, 4, 6, 8), "forward": (1, 2), "backward": (1, 2)}
-LATER = ("sparsity", "verify_pattern", "terms", "gradient", "out", "f0", "verify_trace", "in_axes", "store")
+LATER = ("sparsity", "verify_pattern", "terms", "gradient", "f0", "verify_trace", "in_axes", "store")
 UNRELIABLE = ("warn", "raise", "nan", "ignore")
 
 
@@ -186,7 +188,11 @@ class DifferentiationConfig:
     )
     batch_axis: int = option(-1, _one_of(-1, 0), doc="0: a vectorized f takes (k, n) and gives (k,) or (k, m)")
     chunk_size: int | None = option(None, _optional(_count), doc="directions a chunk; None: as many as fit the cache")
-    max_memory: Any = option(None, _optional(_not_served), doc="not served yet")
+    max_memory: Any = option(
+        None,
+        _optional(not_a_size),
+        doc="extra memory beside what is returned and one call of f: bytes, '512 MB', or a fraction of what is free; None: half",
+    )
     workers: Any = option(None, _optional(_workers), doc="a map-like callable that evaluates f at many points")
     devices: Any = option(
         None,
@@ -227,6 +233,8 @@ class DifferentiationConfig:
             return self
         names = [f.name for f in fields(self)]
         for name in options:
+            if name == "out":
+                raise ValueError(f"out is an option of jacobian, not of {caller}(): leave it out")
             if name in LATER:
                 raise ValueError(f"{name} is not served yet by {caller}(): leave it out")
             if name not in names:

@@ -6,26 +6,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from time import perf_counter
+from typing import Any, TypeVar
 
 from arraydiff._typing import Array
 from arraydiff.arguments import Layout
 from arraydiff.backends import Backend
-from arraydiff.collectors import Dense, DenseCollector
+from arraydiff.collectors import Collector, Dense, DenseCollector, Outside, ValuesCollector
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Elementwise, Lines, Tangents, x_itself
 from arraydiff.evaluator import Evaluator, lockstep
+from arraydiff.memory import BY_HEART, budget, told
 from arraydiff.problem import Output, Problem
-from arraydiff.result import SMALL_SHARE, UNVOUCHED, Status
-from arraydiff.seam import Prepared, Rounds, Strategy
+from arraydiff.result import Status
+from arraydiff.seam import Prepared, Pushforward, Rounds, Strategy
 from arraydiff.strategies import strategy_of
 from arraydiff.strategies.hosted import hosted
 from arraydiff.strategies.richardson import Richardson
+from arraydiff.vouching import Watch, counted, doubtful
 
-STATE_BYTES = 2**25
-"""What the ladders of one chunk may hold: far below any memory, large enough that Python costs little a direction."""
-
-LADDER_ARRAYS = 60
-"""Arrays (m,) a direction that a ladder of six rungs holds at once."""
+CHUNK_BYTES = 2**25
+"""What the arrays of one chunk may hold: far below any memory, large enough that Python costs little a direction."""
 
 BLOCK_BYTES = 2**22
 """A block of points for a vectorised f stays in a CPU's cache: blocks of 64 MiB took 2.3 times as long."""
@@ -36,8 +36,13 @@ DEVICE_BLOCK_BYTES = 2**25
 BLOCK_POINTS = 4
 """Points a direction in one stage."""
 
-VOUCHED_BAR = 1e-3
-"""Relative error bar up to which an entry is vouched for, unless error_tolerance says otherwise."""
+NUMBER = 8
+"""Bytes."""
+
+KEPT = 12
+"""Bytes that bar, flags and doubt of one entry take beside its value."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,22 +53,18 @@ class Derivative:
     prepared: Prepared
     evaluator: Evaluator
     dense: Dense
-    doubtful: Array  # (m, n) bool: entries that are not vouched for
+    doubtful: Array | None  # (m, n) bool: entries that are not vouched for
+    watch: Watch | None  # the same of a bare call, whose bars are gone
     time: float
 
     @cached_property
     def doubts(self) -> dict[str, int]:
         """How many entries are not vouched for, by flag and by "bar"; the one read at the end, none where values come later."""
-        backend, status = self.problem.backend, self.dense.status
-        if backend.deferred:
+        if self.problem.backend.deferred:
             return {}
-        (count,) = backend.read(_counts(self.problem, [self.doubtful]))
-        if count == 0:
-            return {}
-        flagged = (status & int(UNVOUCHED)) != 0
-        masks = {flag.name or "": (status & int(flag)) != 0 for flag in UNVOUCHED} | {"bar": self.doubtful & ~flagged}
-        read = backend.read(_counts(self.problem, list(masks.values())))
-        return {name: number for name, number in zip(masks, read, strict=True) if number}
+        if self.watch is not None:
+            return self.watch.doubts()
+        return counted(self.problem, self.dense.status, self.doubtful)
 
     @property
     def output(self) -> Output:
@@ -85,72 +86,92 @@ def elementwise(problem: Problem, index: Sequence[int]) -> Lines:
     return Elementwise(problem, tuple(index))
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What a transform asks of the engine."""
+
+    index: Sequence[int]  # the parameters that can move
+    make: MakeLines = columns_of
+    size: int | None = None  # of the columns; None: n
+    strategy: Strategy | None = None  # None: that of the config
+    bare: bool = False  # the values alone are returned: bars need not be kept where memory is short
+    out: Any = None  # an array of the user's for the values
+
+
 def differentiate(
     problem: Problem,
     config: DifferentiationConfig,
-    index: Sequence[int],
-    make: MakeLines = columns_of,
-    size: int | None = None,
+    wanted: Wanted,
     check: Callable[[Backend, Layout], None] | None = None,
-    strategy: Strategy | None = None,
 ) -> Derivative:
-    """The derivative along the parameters `index` of `size` in all (None: n), by the strategy of the config unless given one.
-
-    `check` sees the structure of f(x) before another point is evaluated.
-    """
+    """The derivative that is wanted; `check` sees the structure of f(x) before another point is evaluated."""
     evaluator = Evaluator(problem.call, config.workers, config.max_evaluations, check)
-    return evaluator.drive(derivation(problem, config, index, evaluator, make, size, strategy))
+    return evaluator.drive(derivation(problem, config, wanted, evaluator))
 
 
 def derivation(
-    problem: Problem,
-    config: DifferentiationConfig,
-    index: Sequence[int],
-    evaluator: Evaluator,
-    make: MakeLines = columns_of,
-    size: int | None = None,
-    strategy: Strategy | None = None,
+    problem: Problem, config: DifferentiationConfig, wanted: Wanted, evaluator: Evaluator
 ) -> Rounds[Derivative]:
     """As `differentiate`, asking for its rounds: the evaluator counts them, whoever evaluates."""
     started = perf_counter()
-    if problem.backend.traced and not (config.fixed_stages or config.method is DifferentiationMethod.COMPLEX_STEP):
-        problem.backend.refuse(f"method={config.method.value!r}")
-    strategy = strategy or (strategy_of(config) if index else Richardson())  # which evaluates f at x, and no more
-    strategy, problem = hosted(strategy, problem.backend), replace(problem, directions=len(index))
-    (prepared,) = yield from lockstep([strategy.prepare(problem, config)])
-    value = prepared.value if make is not elementwise else prepared.value[:1]
-    collector = DenseCollector(problem, value, problem.n if size is None else size, index)
-    some_finite, all_finite = _finite(problem, prepared)
-    if some_finite:
-        yield from _push(problem, config, prepared, collector, index, make)
-    if evaluator.failures and not evaluator.succeeded:
-        raise evaluator.failures[0].error
-    dense = collector.finish()
-    if not all_finite or evaluator.exhausted:
-        dense = _blamed(problem, prepared, evaluator, dense, collector)
-    if problem.backend.deferred and size is None:
-        dense = _pinned(problem, dense)
-    dense = Dense(*problem.backend.computed(dense.columns, dense.error, dense.status, dense.steps))
-    doubtful = _doubtful(problem, config, dense, size is None)
-    return Derivative(problem, prepared, evaluator, dense, doubtful, perf_counter() - started)
+    watch: Watch | None = None
+
+    def collector(prepared: Prepared) -> Collector[Dense]:
+        nonlocal watch
+        m, size = int(prepared.value.shape[0]), problem.n if wanted.size is None else wanted.size
+        m = 1 if wanted.make is elementwise else m
+        lean = wanted.bare and wanted.size is None and _short(problem, config, 2 * m * size * KEPT)
+        if not (lean or wanted.out is not None):
+            return DenseCollector(problem, m, size, wanted.index)
+        watch = Watch(problem, config, m)
+        out = None if wanted.out is None else outside(problem, evaluator.base, wanted.out)
+        return ValuesCollector(problem, m, size, wanted.index, watch, out)
+
+    prepared, dense = yield from streamed(problem, config, wanted, evaluator, collector)
+    mask = None
+    if watch is None:
+        dense = _pinned(problem, dense) if problem.backend.deferred and wanted.size is None else dense
+        dense = Dense(*problem.backend.computed(dense.columns, dense.steps, dense.error, dense.status))
+        mask = doubtful(problem, config, dense.columns, dense.error, dense.status, wanted.size is None)
+    return Derivative(problem, prepared, evaluator, dense, mask, watch, perf_counter() - started)
 
 
-def _push(
+def streamed(
     problem: Problem,
     config: DifferentiationConfig,
-    prepared: Prepared,
-    collector: DenseCollector,
-    index: Sequence[int],
-    make: MakeLines,
-) -> Rounds[None]:
-    """All chunks: one after the other, or in lockstep where evaluations run in parallel or on several devices."""
-    chunks = _chunks(problem, config, prepared, index, make)
-    if config.workers is None and config.devices is None:
+    wanted: Wanted,
+    evaluator: Evaluator,
+    collector_of: Callable[[Prepared], Collector[T]],
+) -> Rounds[tuple[Prepared, T]]:
+    """The strategy prepared, and what the collector made of all chunks."""
+    if problem.backend.traced and not (config.fixed_stages or config.method is DifferentiationMethod.COMPLEX_STEP):
+        problem.backend.refuse(f"method={config.method.value!r}")
+    strategy = wanted.strategy or (
+        strategy_of(config) if wanted.index else Richardson()
+    )  # which takes f(x), and no more
+    strategy, problem = hosted(strategy, problem.backend), replace(problem, directions=len(wanted.index))
+    (prepared,) = yield from lockstep([strategy.prepare(problem, config)])
+    collector = collector_of(prepared)
+    some_finite, all_finite = _finite(problem, prepared)
+    chunks = _chunks(problem, config, prepared, wanted.index, wanted.make)
+    if not some_finite:
         for lines in chunks:
-            collector.consume(*(yield from lockstep([prepared.pushforward(lines)])))
+            collector.consume(_blamed(lines, prepared, evaluator, _nothing(lines, prepared)))
+    elif config.workers is None and config.devices is None:
+        for lines in chunks:
+            (pushed,) = yield from lockstep([prepared.pushforward(lines)])
+            collector.consume(
+                pushed if all_finite and not evaluator.exhausted else _blamed(lines, prepared, evaluator, pushed)
+            )
+            del pushed  # or two chunks are held at a time
     else:
-        for pushed in (yield from lockstep(prepared.pushforward(lines) for lines in chunks)):
-            collector.consume(pushed)
+        all_lines = list(chunks)
+        every = yield from lockstep(prepared.pushforward(lines) for lines in all_lines)
+        for lines, pushed in zip(all_lines, every, strict=True):
+            collector.consume(_blamed(lines, prepared, evaluator, pushed))
+    if evaluator.failures and not evaluator.succeeded:
+        raise evaluator.failures[0].error
+    return prepared, collector.finish()
 
 
 def along(
@@ -164,7 +185,7 @@ def along(
     def make(problem: Problem, _index: Sequence[int]) -> Lines:
         return Tangents(problem, tangent[:, None])
 
-    return differentiate(problem, config, [0], make, size=1, check=check)
+    return differentiate(problem, config, Wanted([0], make, size=1), check)
 
 
 def value_at(problem: Problem) -> Output:
@@ -181,45 +202,83 @@ def _finite(problem: Problem, prepared: Prepared) -> tuple[bool, bool]:
     if problem.backend.deferred:
         return m > 0, False
     if count is None:
-        (count,) = problem.backend.read(_counts(problem, [xp.isfinite(prepared.value)]))
+        finite = xp.sum(xp.astype(xp.isfinite(prepared.value), xp.int32))
+        (count,) = problem.backend.read(xp.reshape(finite, (1,)))
     return count > 0, count == m
 
 
 def _chunks(
     problem: Problem, config: DifferentiationConfig, prepared: Prepared, index: Sequence[int], make: MakeLines
 ) -> Iterator[Lines]:
-    size = config.chunk_size or _chunk_size(problem, int(prepared.value.shape[0]))
-    if config.devices and config.chunk_size is None:
-        size = min(size, -(-len(index) // len(config.devices)))  # one chunk for each, at least
-    if make is elementwise:
-        size = len(index)
+    size = max(len(index), 1) if make is elementwise else _chunk_size(problem, config, prepared, len(index))
     for start in range(0, len(index), size):
         yield make(problem, index[start : start + size])
 
 
-def _chunk_size(problem: Problem, m: int) -> int:
-    number = 8
-    fits = STATE_BYTES // (number * LADDER_ARRAYS * max(m, 1))
-    if problem.call.batch_axis is not None:
+def _chunk_size(problem: Problem, config: DifferentiationConfig, prepared: Prepared, directions: int) -> int:
+    """How many directions at a time: as many as the cache, or a launch, wants, and memory holds."""
+    m = max(int(prepared.value.shape[0]), 1)
+    each = NUMBER * prepared.arrays * m
+    wanted = config.chunk_size or CHUNK_BYTES // each
+    if config.chunk_size is None and problem.call.batch_axis is not None:
         most = BLOCK_BYTES if problem.backend.on_cpu else DEVICE_BLOCK_BYTES
-        fits = min(fits, most // (number * BLOCK_POINTS * (problem.n + m)))
-    return max(1, fits)
+        wanted = min(wanted, most // (NUMBER * BLOCK_POINTS * (problem.n + m)))
+    if config.devices and config.chunk_size is None:
+        wanted = min(wanted, -(-directions // len(config.devices)))  # one chunk for each, at least
+    wanted = max(1, min(wanted, directions))
+    if not _short(problem, config, 2 * wanted * each):
+        return wanted
+    room = budget(problem.backend, config.max_memory)
+    if each > room and config.max_memory is not None:
+        raise MemoryError(
+            f"max_memory={config.max_memory!r} is too small for {m} outputs: one direction by {prepared.method.value!r} takes "
+            f"about {told(each)}; give that much, or have f return fewer outputs at a time"
+        )
+    return max(1, min(wanted, room // (2 * each)))
 
 
-def _blamed(
-    problem: Problem, prepared: Prepared, evaluator: Evaluator, dense: Dense, collector: DenseCollector
-) -> Dense:
+def _short(problem: Problem, config: DifferentiationConfig, size: int) -> bool:
+    """Whether `size` bytes are more than may be taken."""
+    if problem.backend.deferred or (config.max_memory is None and size <= BY_HEART):
+        return False
+    return size > budget(problem.backend, config.max_memory)
+
+
+def outside(problem: Problem, output: Output, out: Any) -> Outside:
+    """The user's array for the values, checked against f(x)."""
+    outputs, inputs = output.layout, problem.call.layout
+    if problem.backend.deferred:
+        raise ValueError("out cannot be written inside jax.jit or on lazy arrays: leave it out")
+    if len(outputs.leaves) != 1 or len(inputs.leaves) != 1 or inputs.has_complex or outputs.has_complex:
+        raise ValueError(
+            "out takes the Jacobian of one real array with respect to one real array: leave it out for structures of "
+            "several, and for complex numbers"
+        )
+    shape = (*outputs.leaves[0].shape, *inputs.leaves[0].shape)
+    if tuple(getattr(out, "shape", ())) != shape:
+        raise ValueError(f"out must have the shape of the Jacobian, {shape}, got {getattr(out, 'shape', type(out))}")
+    return Outside(problem, out, outputs.leaves[0].shape, inputs.leaves[0].shape)
+
+
+def _nothing(lines: Lines, prepared: Prepared) -> Pushforward:
+    """A chunk of which nothing is known: f is finite nowhere at x."""
+    xp = lines.problem.xp
+    base = lines.at_x(prepared.value)
+    unknown = xp.full_like(base, float("nan")) + xp.zeros_like(lines.scale)[None, :]
+    return Pushforward(unknown, unknown, xp.zeros_like(lines.scale), xp.zeros_like(unknown, dtype=xp.int16))
+
+
+def _blamed(lines: Lines, prepared: Prepared, evaluator: Evaluator, pushed: Pushforward) -> Pushforward:
     """Rows where f(x) is not finite have no derivative; points left out for max_evaluations are UNRESOLVED."""
-    xp = problem.xp
-    value = prepared.value[:, None] if dense.columns.shape[0] == prepared.value.shape[0] else prepared.value[None, :]
-    lost = xp.logical_not(xp.isfinite(value)) & xp.logical_not(collector.still())[None, :]
-    status = xp.where(lost, xp.full_like(dense.status, int(Status.FAILED)), dense.status)
+    xp, status = lines.problem.xp, pushed.status
+    lost = ~xp.isfinite(lines.at_x(prepared.value)) & xp.ones_like(status, dtype=xp.bool)
+    status = xp.where(lost, xp.full_like(status, int(Status.FAILED)), status)
     if evaluator.exhausted:
         failed = (status & int(Status.FAILED)) != 0
         status = xp.where(failed, xp.full_like(status, int(Status.UNRESOLVED)), status)
-    columns = xp.where(lost, xp.full_like(dense.columns, float("nan")), dense.columns)
-    error = xp.where(lost, xp.full_like(dense.error, float("inf")), dense.error)
-    return Dense(columns, error, status, dense.steps)
+    columns = xp.where(lost, xp.full_like(pushed.columns, float("nan")), pushed.columns)
+    error = xp.where(lost, xp.full_like(pushed.error, float("inf")), pushed.error)
+    return Pushforward(columns, error, pushed.steps, status)
 
 
 def _pinned(problem: Problem, dense: Dense) -> Dense:
@@ -230,27 +289,4 @@ def _pinned(problem: Problem, dense: Dense) -> Dense:
     columns, error, steps = (
         xp.where(still, xp.zeros_like(part), part) for part in (dense.columns, dense.error, dense.steps)
     )
-    return Dense(columns, error, xp.where(still, xp.full_like(dense.status, int(Status.FIXED)), dense.status), steps)
-
-
-def _doubtful(problem: Problem, config: DifferentiationConfig, dense: Dense, per_parameter: bool) -> Array:
-    """Which entries are not vouched for."""
-    xp = problem.xp
-    tolerance = config.error_tolerance or VOUCHED_BAR
-    size = xp.abs(dense.columns)
-    if per_parameter and problem.n:
-        scale = problem.scale[None, :]
-        effect = _finite_or_zero(problem, size * scale)
-        size = xp.maximum(size, SMALL_SHARE * xp.max(effect, axis=1, keepdims=True) / scale)
-    flagged = (dense.status & int(UNVOUCHED)) != 0
-    still = (dense.columns == 0) & xp.isfinite(dense.error)  # f did not react at any step tried: a true 0
-    return flagged | ~(still | (dense.error <= tolerance * size))
-
-
-def _finite_or_zero(problem: Problem, array: Array) -> Array:
-    return problem.xp.where(problem.xp.isfinite(array), array, problem.xp.zeros_like(array))
-
-
-def _counts(problem: Problem, masks: Sequence[Array]) -> Array:
-    xp = problem.xp
-    return xp.stack([xp.sum(xp.astype(mask, xp.int32)) for mask in masks])
+    return Dense(columns, steps, error, xp.where(still, xp.full_like(dense.status, int(Status.FIXED)), dense.status))

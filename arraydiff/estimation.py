@@ -10,6 +10,7 @@ from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums
 from arraydiff.binding import Rules, bind
+from arraydiff.callables import config_of
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import x_itself
 from arraydiff.evaluator import Evaluator
@@ -17,7 +18,6 @@ from arraydiff.noise import FINEST, noise_at
 from arraydiff.probe import Probe, probed
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking
-from arraydiff.transforms import config_of
 
 __all__ = ["NoiseEstimate", "estimate_noise"]
 

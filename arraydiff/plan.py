@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from arraydiff.callables import add_to
 from arraydiff.config import DifferentiationMethod
-from arraydiff.engine import Derivative, differentiate
+from arraydiff.engine import Derivative, Wanted, differentiate
 from arraydiff.evaluator import Evaluator
 from arraydiff.record import active_records
 from arraydiff.strategies.frozen import STALE, Frozen, Learnt, learn, scheme_for
@@ -108,9 +108,8 @@ class Plan:
             )
         config = replace(transform.options.config, chunk_size=max(bound.problem.n, 1))
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
-            derivative = differentiate(
-                bound.problem, config, transform._index(bound), check=transform._check_output, strategy=frozen
-            )
+            wanted = Wanted(transform._index(bound), strategy=frozen)
+            derivative = differentiate(bound.problem, config, wanted, transform._check_output)
         for total in active_records():
             add_to(total, derivative)
         return bound, derivative

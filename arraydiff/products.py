@@ -11,11 +11,11 @@ from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout, Leaf, flatten, layout_of
 from arraydiff.backends import Backend, backend_of
 from arraydiff.binding import Bound, Rules, bind, same_structure, tangent_of
-from arraydiff.callables import Options, Transform
+from arraydiff.callables import Options, Transform, config_of, outer_config
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import Derivative, along, value_at
 from arraydiff.result import DerivativeResult, HessianResult, JacobianResult
-from arraydiff.transforms import Gradient, config_of, grad, outer_config
+from arraydiff.transforms import Gradient, grad
 
 __all__ = ["hvp", "jvp", "vjp"]
 
@@ -31,7 +31,7 @@ class Tangent(Transform):
         super().__init__(fun, options)
         self.tangents = tangents
 
-    def _differentiate(self, bound: Bound) -> Derivative:
+    def _differentiate(self, bound: Bound, bare: bool = False) -> Derivative:
         return along(bound.problem, self.options.config, tangent_of(bound, self.tangents), self._check_output)
 
     def _assembled(self, bound: Bound, outputs: Layout, flat: Array, kind: str) -> PyTree:

@@ -116,6 +116,7 @@ class Prepared:
     reason: str = ""  # why this method, and not the one before it
     noise: Array | None = None  # (m,) the noise level of f, where it is known
     notes: tuple[str, ...] = field(default=())  # what a user should hear about this x
+    arrays: int = 60  # (m,) that one more direction of a chunk holds at once
     finite: int | None = None  # how many outputs are finite at x, where that was read with something else
 
 

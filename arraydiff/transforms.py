@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from arraydiff import assembly
@@ -11,9 +10,9 @@ from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
 from arraydiff.batches import Batched
 from arraydiff.binding import Bound
-from arraydiff.callables import Options, Transform
-from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.engine import Derivative, differentiate, elementwise
+from arraydiff.callables import Options, Transform, config_of, outer_config
+from arraydiff.config import DifferentiationConfig
+from arraydiff.engine import Derivative, Wanted, differentiate, elementwise
 from arraydiff.result import DerivativeResult, GradientResult, HessianResult, JacobianResult
 from arraydiff.strategies.higher import Higher, check_method
 from arraydiff.symmetry import symmetric
@@ -22,8 +21,6 @@ __all__ = ["derivative", "grad", "hessian", "jacfwd", "jacobian", "jacrev", "val
 
 HIGHEST = 4
 """Order of the derivatives that are taken in one go."""
-
-DEFAULT = DifferentiationConfig()
 
 
 class Gradient(Transform):
@@ -109,13 +106,11 @@ class Elementwise(Transform):
         super().__init__(fun, options)
         self.n = n
 
-    def _differentiate(self, bound: Bound) -> Derivative:
+    def _differentiate(self, bound: Bound, bare: bool = False) -> Derivative:
         if self.n == 1:
             return super()._differentiate(bound)
-        check, strategy = self._check_output, Higher(self.n)
-        return differentiate(
-            bound.problem, self.options.config, bound.index, elementwise, check=check, strategy=strategy
-        )
+        wanted = Wanted(bound.index, elementwise, strategy=Higher(self.n))
+        return differentiate(bound.problem, self.options.config, wanted, self._check_output)
 
     def _check_output(self, bound_backend: Any, layout: Layout) -> None:
         super()._check_output(bound_backend, layout)
@@ -150,23 +145,9 @@ def _made(
 
 def over_axes(transform: Transform, in_axes: Any) -> Any:
     """The transform, at every point of a batch where axes are given."""
+    if in_axes is not None and transform.options.out is not None:
+        raise ValueError("out takes the Jacobian at one point: leave in_axes out, or out")
     return transform if in_axes is None else Batched(transform, in_axes)
-
-
-def config_of(config: DifferentiationConfig | None, options: dict[str, Any], caller: str) -> DifferentiationConfig:
-    """The config of a call, its keyword options on top."""
-    if config is not None and not isinstance(config, DifferentiationConfig):
-        raise TypeError(f"config wants a DifferentiationConfig, got {type(config).__name__}; give options as keywords")
-    return (config or DEFAULT).with_options(options, caller)
-
-
-def outer_config(config: DifferentiationConfig) -> DifferentiationConfig:
-    """The options of a derivative of a derivative of ours: imaginary part and devices are spent on the inner one."""
-    spent = config.method is DifferentiationMethod.COMPLEX_STEP
-    if not spent and config.devices is None:
-        return config
-    method = DifferentiationMethod.RICHARDSON if spent else config.method
-    return replace(config, method=method, devices=None)
 
 
 def grad(
@@ -282,12 +263,25 @@ def jacobian(
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
     in_axes: Any = None,
+    out: Any = None,
     **options: Any,
 ) -> Any:
     """Jacobian of an array function: shape of the output, then shape of x; an output tree gives a tree.
 
-    Parameters, errors and the returned object are those of :func:`grad`, with a :class:`JacobianResult`.
+    Parameters, errors and the returned object are those of :func:`grad`, with a :class:`JacobianResult`, and `out`.
     Columns are evaluated a chunk at a time; no n × n array is made besides the Jacobian itself.
+
+    Parameters
+    ----------
+    out : array, optional
+        Where the values go and what is returned: anything that has a shape and can be written by slices, such as a memory map or
+        a dataset of h5py, of the shape of the output, then that of x (one array each). A bare call then holds no Jacobian in
+        memory; ``.result`` does, beside its error bars.
+
+    Returns
+    -------
+    callable
+        As in :func:`grad`.
 
     Examples
     --------
@@ -297,7 +291,13 @@ def jacobian(
     array([[2., 0.],
            [0., 4.]])
     """
-    given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
+    given = {
+        "has_aux": has_aux,
+        "holomorphic": holomorphic,
+        "allow_int": allow_int,
+        "full_output": full_output,
+        "out": out,
+    }
     return _made(Jacobian, fun, argnums, config, options, in_axes, **given)
 
 
@@ -311,6 +311,7 @@ def jacrev(
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
     in_axes: Any = None,
+    out: Any = None,
     **options: Any,
 ) -> Any:
     """Jacobian with the signature and the rules of ``jax.jacrev``; see :func:`jacobian`.
@@ -322,7 +323,13 @@ def jacrev(
     >>> arraydiff.jacrev(lambda x: x[:1] * x[1])(np.array([3.0, 2.0]))
     array([[2., 3.]])
     """
-    given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
+    given = {
+        "has_aux": has_aux,
+        "holomorphic": holomorphic,
+        "allow_int": allow_int,
+        "full_output": full_output,
+        "out": out,
+    }
     return _made(ReverseJacobian, fun, argnums, config, options, in_axes, **given)
 
 
@@ -335,6 +342,7 @@ def jacfwd(
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
     in_axes: Any = None,
+    out: Any = None,
     **options: Any,
 ) -> Any:
     """Jacobian with the signature and the rules of ``jax.jacfwd``; see :func:`jacobian`.
@@ -346,7 +354,7 @@ def jacfwd(
     >>> arraydiff.jacfwd(lambda x: x[:1] * x[1])(np.array([3.0, 2.0]))
     array([[2., 3.]])
     """
-    given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output}
+    given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output, "out": out}
     return _made(ForwardJacobian, fun, argnums, config, options, in_axes, **given)
 
 

@@ -11,11 +11,11 @@ from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
 from arraydiff.backends import Backend, backend_of, is_array
 from arraydiff.binding import Bound
-from arraydiff.callables import Options
+from arraydiff.callables import Options, config_of
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import Derivative
 from arraydiff.result import JacobianResult
-from arraydiff.transforms import ForwardJacobian, config_of
+from arraydiff.transforms import ForwardJacobian
 
 __all__ = ["PropagationResult", "propagate"]
 

@@ -21,7 +21,9 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Bottom first. A module may import from its own layer and from those below; a package stands for all of its modules.
 LAYERS = (
     ("_typing", "errors"),
-    ("backends", "config", "record", "axes"),
+    ("backends", "record", "axes"),
+    ("memory",),
+    ("config",),
     ("arguments", "result"),
     ("problem", "assembly", "explain", "tables"),
     ("seam", "devices", "binding"),
@@ -29,6 +31,7 @@ LAYERS = (
     ("noise", "batching"),
     ("probe",),
     ("strategies",),
+    ("vouching",),
     ("evaluator", "collectors"),
     ("engine", "together"),
     ("callables", "plan", "batches"),
@@ -230,9 +233,10 @@ OF_THE_HOST = re.compile(r"\.shape\[|finfo\(|isdtype\(|\binfo\.|Status\.|^[A-Z_]
 HOST_NUMBERS = {  # what is no array, by the layer that converts it
     "arguments": {"leaf", "value"},
     "binding": {"first == second"},
+    "memory": {"number"},
     "noise": {"level"},
     "probe": {"i == j"},
-    "engine": {"flag"},
+    "vouching": {"flag"},
     "problem": {"getattr(self.fun, 'shares_calls', False)"},
     "together": {"wanted", "not parts"},
     "strategies": {

@@ -13,7 +13,7 @@ import array_api_compat
 import numpy as np
 
 from arraydiff._typing import Array, Namespace, PyTree
-from arraydiff.backends.host_memory import free_memory
+from arraydiff.backends.host_memory import free_memory, memory_in_use
 
 RAY_SEED = 20261123
 """Rays are the same in every process and thread: same f, x and config, same bits."""
@@ -31,6 +31,9 @@ class Backend:
 
     deferred = False
     """Whether a derivative is made without one look at values: what depends on them is chosen by `where`."""
+
+    immutable = False
+    """Whether arrays of ours cannot be written."""
 
     complex_warnings = (np.exceptions.ComplexWarning,)
     """Warnings by which the library says that an imaginary part is lost."""
@@ -137,6 +140,14 @@ class Backend:
     def from_host(self, array: Array, like: Array) -> Array:
         """An array of `host` (n,) or (n, k) as one of this library, laid out as `like` (n,)."""
         return self.asarray(array)
+
+    def as_numpy(self, array: Array) -> np.ndarray:
+        """A copy on the host, for what the user asked to have there: a file, another process."""
+        return np.asarray(self.to_host(array)[0])
+
+    def memory_in_use(self) -> tuple[int, int] | None:
+        """Bytes that the process holds on the device, now and at most so far; None where nobody tells."""
+        return memory_in_use()
 
     def read(self, codes: Array) -> list[int]:
         """The one place where the host waits for the device: a 1-D array of small integers."""

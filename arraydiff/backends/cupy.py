@@ -71,3 +71,14 @@ class CupyBackend(Backend):
             if limit:
                 free = min(free, limit - held)
         return max(free, 0) + int(kept)
+
+    def memory_in_use(self) -> tuple[int, int] | None:
+        import cupy
+
+        pool = cupy.get_default_memory_pool()
+        with self.device:
+            return int(pool.used_bytes()), int(pool.total_bytes())  # the pool gives nothing back by itself
+
+    def as_numpy(self, array: Array) -> np.ndarray:
+        copied: np.ndarray = array.get()
+        return copied

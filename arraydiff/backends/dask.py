@@ -18,6 +18,8 @@ from arraydiff.backends.numpy import NumpyBackend
 class DaskBackend(Backend):
     """Arrays of Dask."""
 
+    immutable = True
+
     @classmethod
     def owns(cls, array: Array) -> bool:
         return bool(array_api_compat.is_dask_array(array))

@@ -19,6 +19,19 @@ def free_memory() -> int | None:
     return max(min(known), 0) if known else None
 
 
+def memory_in_use() -> tuple[int, int] | None:
+    """Bytes that this process holds now, and the most that it ever held; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return None
+    held = _text(PROC / "self" / "statm").split()
+    if len(held) < 2:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(held[1]) * resource.getpagesize(), most
+
+
 def _available() -> int | None:
     return _entry(PROC / "meminfo", "MemAvailable:", 1024)
 

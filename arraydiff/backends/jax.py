@@ -21,6 +21,8 @@ from arraydiff.backends.numpy import NumpyBackend
 class JaxBackend(Backend):
     """Arrays of JAX."""
 
+    immutable = True
+
     @classmethod
     def owns(cls, array: Array) -> bool:
         return bool(array_api_compat.is_jax_array(array))
@@ -112,6 +114,17 @@ class JaxBackend(Backend):
         if "bytes_limit" not in told:
             return None
         return int(told["bytes_limit"]) - int(told.get("bytes_in_use", 0))
+
+    def memory_in_use(self) -> tuple[int, int] | None:
+        if getattr(self.device, "platform", "") == "cpu":
+            return super().memory_in_use()
+        told = (self.device.memory_stats() if hasattr(self.device, "memory_stats") else None) or {}
+        if "peak_bytes_in_use" not in told:
+            return None
+        return int(told["bytes_in_use"]), int(told["peak_bytes_in_use"])
+
+    def as_numpy(self, array: Array) -> np.ndarray:
+        return _native(np.asarray(array))
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)

@@ -88,6 +88,19 @@ class TorchBackend(Backend):
         kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return int(torch.cuda.mem_get_info(self.device)[0]) + int(kept)
 
+    def memory_in_use(self) -> tuple[int, int] | None:
+        import torch
+
+        if self.device.type == "cpu":
+            return super().memory_in_use()
+        if self.device.type != "cuda":
+            return None
+        return int(torch.cuda.memory_allocated(self.device)), int(torch.cuda.max_memory_allocated(self.device))
+
+    def as_numpy(self, array: Array) -> np.ndarray:
+        copied: np.ndarray = array.detach().cpu().numpy()
+        return copied
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         import torch
 

@@ -1,0 +1,58 @@
+"""How much memory a derivative may take beside what it returns and one call of f, and what fits in it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from arraydiff.backends import Backend
+
+SHARE = 0.5
+"""Of what is free, where the user says nothing: others live here too."""
+
+UNKNOWN = 2**30
+"""Bytes, where nobody tells what is free."""
+
+BY_HEART = 2**26
+"""Bytes that may always be taken: asking the system what is free takes longer than using them."""
+
+SIZES = re.compile(r"\s*(\d+(?:\.\d*)?(?:e\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
+POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+WANTED = "wants bytes, a text such as '512 MB' or '2 GiB', or a fraction of what is free between 0 and 1"
+
+
+def in_bytes(text: str) -> int | None:
+    """'512 MB' as a number; None where it is no size."""
+    found = SIZES.fullmatch(text)
+    if found is None:
+        return None
+    number, prefix, binary = found.groups()
+    unit = (1024 if binary else 1000) ** POWERS[prefix.lower()]
+    return round(float(number) * unit) or None
+
+
+def not_a_size(value: Any) -> str | None:
+    """What is wanted instead of `value`, or None where it will do."""
+    if isinstance(value, str):
+        return None if in_bytes(value) else WANTED
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return None if number and 0 < value < float("inf") else WANTED
+
+
+def budget(backend: Backend, max_memory: Any) -> int:
+    """Bytes that may be taken beside what is returned."""
+    if isinstance(max_memory, str):
+        return in_bytes(max_memory) or UNKNOWN
+    if isinstance(max_memory, int) or (max_memory is not None and max_memory > 1):
+        return round(max_memory)
+    free = backend.free_memory()
+    return UNKNOWN if free is None else round(free * (SHARE if max_memory is None else max_memory))
+
+
+def told(size: float) -> str:
+    """Bytes as people say them."""
+    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
+        if size >= 1000**power:
+            return f"{size / 1000**power:.3g} {unit}"
+    return f"{size:.0f} bytes"
