@@ -29,6 +29,7 @@ LAYERS = (
     ("noise", "batching"),
     ("probe",),
     ("strategies",),
+    ("workers",),
     ("evaluator", "collectors"),
     ("engine", "together"),
     ("callables", "plan", "batches"),
