@@ -24,6 +24,8 @@ class Cluster(Submitting):
     @property
     def width(self) -> int | None:  # type: ignore[override]
         """Threads of all workers, as many as there are now."""
+        if self._client.status != "running":
+            raise RuntimeError("workers could not evaluate f: the Client of Dask is closed; give one that is open")
         return sum(self._client.nthreads().values()) or None
 
     def serve(self, work: Work) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import cached_property
 from queue import Empty, SimpleQueue
+from threading import Event
 from time import perf_counter
 from typing import Any, NamedTuple, NoReturn
 
@@ -114,11 +115,21 @@ class Threads(Submitting):
     ) -> None:
         super().__init__(pace)
         self.width, self._executor = width, executor
+        self._stop = Event()
 
     @cached_property
     def executor(self) -> Executor:
         """Started when first asked for."""
         return self._executor if isinstance(self._executor, Executor) else self._executor()
+
+    def serve(self, work: Work) -> None:
+        """Give every task that waits its result."""
+        stop = self._stop = Event()
+        try:
+            super().serve(work)
+        except BaseException:
+            stop.set()  # a thread cannot be ended: it leaves its piece after the point it is at
+            raise
 
     def close(self, hurry: bool) -> None:
         """End threads of our own; what runs in them cannot be stopped, only left alone."""
@@ -127,7 +138,7 @@ class Threads(Submitting):
 
     def _submitted(self, work: Work, piece: Piece) -> Future:
         try:
-            return self.executor.submit(serve_here, list(work.parts(piece)))
+            return self.executor.submit(serve_here, list(work.parts(piece)), self._stop)
         except RuntimeError as error:  # it was shut down
             raise _unusable(error) from error
 

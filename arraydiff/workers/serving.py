@@ -77,11 +77,14 @@ def serve_scattered(parcels: Sequence[Parcel], *blobs: bytes) -> Served:
     return serve([p if p.blob is not None else p._replace(blob=next(arrived)) for p in parcels])
 
 
-def serve_here(parts: Sequence[tuple[Any, list[Any]]]) -> Served:
-    """Evaluate a piece in this process."""
-    answers, seconds = [], 0.0
+def serve_here(parts: Sequence[tuple[Any, list[Any]]], stop: threading.Event | None = None) -> Served:
+    """Evaluate a piece in this process; from `stop` on nobody wants its answers."""
+    answers: list[Any] = []
+    seconds = 0.0
     for function, points in parts:
         for point in points:
+            if stop is not None and stop.is_set():
+                return Served(answers, seconds)
             start = perf_counter()
             answers.append(function(point))
             seconds += perf_counter() - start
