@@ -15,8 +15,8 @@ from arraydiff.axes import agreed_size, checked_axes, checked_axis, flat, unflat
 from arraydiff.backends import Backend, float0_zeros, is_array
 from arraydiff.binding import Bound
 from arraydiff.callables import Transform, add_to
-from arraydiff.engine import Derivative, Wanted, derivation
-from arraydiff.evaluator import Evaluator
+from arraydiff.engine import Derivative, derivation
+from arraydiff.evaluator import Evaluator, crew_for
 from arraydiff.explain import Stories
 from arraydiff.record import active_records, unrecorded
 from arraydiff.result import DerivativeResult
@@ -99,20 +99,23 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 def done(transform: Transform, calls: Sequence[Call], alike: bool, lost: Callable[[int, Exception], Exception]) -> Done:
     """The derivatives for all calls, in lockstep."""
     started, config = perf_counter(), transform.options.config
-    bounds, evaluators, works = [], [], []
+    crew, evaluators = crew_for(config), list[Evaluator]()
+    bounds, works = [], []
     for i, (args, kwargs) in enumerate(calls):
         try:
             bound = transform._bind(tuple(args), kwargs)
         except Exception as error:
             lost(i, error)
             raise
-        evaluator = Evaluator(bound.problem.call, config.workers, config.max_evaluations, transform._check_output)
-        evaluator.turn = i
+        evaluator = Evaluator(bound.problem.call, config, transform._check_output, crew)
+        evaluator.turn, evaluator.looks_ahead = i, False  # the points of the batch keep workers busy
+        if evaluators:
+            evaluator.progress = evaluators[0].progress
         bounds.append(bound)
         evaluators.append(evaluator)
-        works.append(derivation(bound.problem, config, Wanted(transform._index(bound)), evaluator))
+        works.append(derivation(bound.problem, config, transform._wanted(bound), evaluator))
     backend = bounds[0].problem.backend
-    with backend.on_device(), backend.quietly():
+    with backend.on_device(), backend.quietly(), evaluators[0].serving():
         derivatives, rounds = drive_together(evaluators, works, alike=alike, lost=lost)
     pairs: list[tuple[Bound, Derivative]] = []
     errors: dict[int, Exception] = {}

@@ -27,6 +27,7 @@ from arraydiff.result import DerivativeResult, Status
 
 if TYPE_CHECKING:
     from arraydiff.plan import Plan
+    from arraydiff.stepping import Stepper
 
 PACKAGE = str(Path(__file__).parent)
 
@@ -123,6 +124,18 @@ class Transform:
 
         return planned(self, args, kwargs)
 
+    def stepper(self, *args: Any, **kwargs: Any) -> Stepper:
+        """The derivative at this x with its points asked for, and their values told: see :class:`arraydiff.stepping.Stepper`.
+
+        Raises
+        ------
+        ValueError
+            Inside jit, on lazy arrays, and for derivatives that are not made of values of f alone.
+        """
+        from arraydiff.stepping import stepping  # which knows this class
+
+        return stepping(self, args, kwargs)
+
     def forget(self) -> None:
         """Forget what was learnt of `fun`: that it does not take complex numbers, and whether it takes blocks of points."""
         self.learnt.clear()
@@ -140,7 +153,7 @@ class Transform:
     def shares_calls(self) -> bool:
         """Whether `measure_all` shares calls of f: f is vectorised, and differentiated the common way."""
         mine = type(self)
-        common = mine._differentiate is Transform._differentiate and mine._bind is Transform._bind
+        common = mine._wanted is Transform._wanted and mine._bind is Transform._bind
         return common and self.options.config.vectorized is True
 
     def measure_all(self, calls: Sequence[tuple[Any, Any]], *, alike: bool) -> list[DerivativeResult | Exception]:
@@ -155,11 +168,16 @@ class Transform:
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], bare: bool = False) -> tuple[Bound, Derivative]:
         bound = self._bind(args, kwargs)
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
-            derivative = self._differentiate(bound, bare)
+            wanted = replace(self._wanted(bound), bare=bare, out=self.options.out if bare else None)
+            derivative = differentiate(bound.problem, self.options.config, wanted, self._check_output)
+        self._noted(derivative)
+        return bound, derivative
+
+    def _noted(self, derivative: Derivative) -> None:
+        """What it taught, and cost."""
         self._learn(derivative)
         for total in active_records():
             add_to(total, derivative)
-        return bound, derivative
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], cotangent: Array | None = None) -> Bound:
         options = self.options
@@ -179,10 +197,9 @@ class Transform:
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
             return replace(bound, problem=batched(bound.problem, options.config, self.batchings, self._check_output))
 
-    def _differentiate(self, bound: Bound, bare: bool = False) -> Derivative:
-        make = elementwise if self.elementwise else columns_of
-        wanted = Wanted(self._index(bound), make, bare=bare, out=self.options.out if bare else None)
-        return differentiate(bound.problem, self.options.config, wanted, self._check_output)
+    def _wanted(self, bound: Bound) -> Wanted:
+        """What is asked of the engine."""
+        return Wanted(self._index(bound), elementwise if self.elementwise else columns_of)
 
     def _index(self, bound: Bound) -> tuple[int, ...]:
         """The directions that are needed."""

@@ -11,15 +11,15 @@ from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout, Leaf
 from arraydiff.binding import Bound, Rules, bind
 from arraydiff.callables import Options, Transform, config_of
-from arraydiff.directions import Lines, Tangents, ray
-from arraydiff.engine import Derivative, Wanted, differentiate, value_at
+from arraydiff.directions import ray
+from arraydiff.engine import Derivative, Wanted, along, value_at
 from arraydiff.result import SMALL_SHARE, UNVOUCHED, JacobianResult, Status
 from arraydiff.tables import Table, copied
 from arraydiff.transforms import jacobian
 from arraydiff.vouching import VOUCHED_BAR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from arraydiff.config import DifferentiationConfig
     from arraydiff.problem import Problem
@@ -182,7 +182,7 @@ def check_grad(
     bound = _bound(fun, x, chosen)
     backend = bound.problem.backend
     with backend.on_device(), backend.quietly():
-        output = value_at(bound.problem)
+        output = value_at(bound.problem, chosen)
         table = Table.of(x, assembly.value(backend, output.layout, output.values))
         given = table.matrix(tree, "gradient")
         real = not (bound.layout.has_complex or output.layout.has_complex)
@@ -192,7 +192,7 @@ def check_grad(
         first = None
         if real and len(bound.index) > DIRECTIONS:
             at = _directions(bound.problem, given)
-            first = _along(table, given, at, Slopes(fun, Options(Argnums.of(0), chosen), at).result(x))
+            first = _compared(table, given, at, Slopes(fun, Options(Argnums.of(0), chosen), at).result(x))
             if first:
                 return first
         return _entry_by_entry(table, given, jacobian(fun, config=chosen).result(x), first)
@@ -221,12 +221,8 @@ class Slopes(Transform):
         super().__init__(fun, options)
         self.at = at  # (n, k)
 
-    def _differentiate(self, bound: Bound, bare: bool = False) -> Derivative:
-        def make(problem: Problem, index: Sequence[int]) -> Lines:
-            return Tangents(problem, self.at).take(index)
-
-        count = int(self.at.shape[1])
-        return differentiate(bound.problem, self.options.config, Wanted(range(count), make, count), self._check_output)
+    def _wanted(self, bound: Bound) -> Wanted:
+        return along(self.at)
 
     def _assembled(self, bound: Bound, outputs: Layout, flat: Array, kind: str) -> PyTree:
         along = Layout(None, (Leaf((int(self.at.shape[1]),), bound.problem.x.dtype),))
@@ -257,7 +253,7 @@ def _directions(problem: Problem, given: Array) -> Array:
     return whole[:, None] * random * xp.where(shrunk < 1, shrunk, xp.ones_like(shrunk))
 
 
-def _along(table: Table, given: Array, at: Array, slopes: DerivativeResult) -> GradientCheck:
+def _compared(table: Table, given: Array, at: Array, slopes: DerivativeResult) -> GradientCheck:
     """The check along directions alone: "right" where they are enough to say so."""
     xp, count = table.backend.xp, int(at.shape[1])
     along = replace(table, columns=Layout(None, (Leaf((count,), at.dtype),)))

@@ -13,7 +13,8 @@ from arraydiff.memory import not_a_size
 __all__ = ["DifferentiationConfig", "DifferentiationMethod"]
 
 ORDERS = {"central": (2, 4, 6, 8), "forward": (1, 2), "backward": (1, 2)}
-LATER = ("sparsity", "verify_pattern", "terms", "gradient", "f0", "verify_trace", "in_axes", "store")
+LATER = ("sparsity", "verify_pattern", "terms", "gradient", "f0", "verify_trace", "in_axes")
+LONGEST_SHOWN = 8
 UNRELIABLE = ("warn", "raise", "nan", "ignore")
 
 
@@ -94,17 +95,27 @@ NOISE_WANTED = (
 
 
 def _workers(value: Any) -> str | None:
-    if callable(value):
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if whole or (callable(value) and not isinstance(value, type)) or hasattr(value, "submit"):
         return None
-    return "wants a map-like callable such as ThreadPoolExecutor().map; numbers and executors are not served yet"
+    return (
+        "wants a whole number >= 1 of processes, an Executor such as ProcessPoolExecutor(4), a Client of Dask, or a map-like "
+        "callable"
+    )
+
+
+def _store(value: Any) -> str | None:
+    if hasattr(value, "__setitem__") and hasattr(value, "__getitem__") and hasattr(value, "keys"):
+        return None
+    return "wants a mapping that keeps bytes by text, such as a dict or shelve.open(path)"
+
+
+def _progress(value: Any) -> str | None:
+    return None if isinstance(value, bool) or callable(value) else "wants True, False, or a callable(done, expected)"
 
 
 def _vectorized(value: Any) -> str | None:
     return None if isinstance(value, bool) or value == "auto" else "wants True, False or 'auto'"
-
-
-def _not_served(_value: Any) -> str | None:
-    return "is not served yet: leave it out"
 
 
 def _devices(value: Any) -> str | None:
@@ -193,13 +204,20 @@ class DifferentiationConfig:
         _optional(not_a_size),
         doc="extra memory beside what is returned and one call of f: bytes, '512 MB', or a fraction of what is free; None: half",
     )
-    workers: Any = option(None, _optional(_workers), doc="a map-like callable that evaluates f at many points")
+    workers: Any = option(
+        None,
+        _optional(_workers),
+        doc="who evaluates f: a number of processes, an Executor, a Client of Dask, or a map-like callable",
+    )
+    store: Any = option(
+        None, _optional(_store), doc="a mapping that keeps finished evaluations, so that a job that died goes on"
+    )
     devices: Any = option(
         None,
         _optional(_devices),
         doc="devices of x's library that chunks go round; f(device), called once for each, makes the function of that device",
     )
-    progress: Any = option(False, lambda v: None if v is False else _not_served(v), doc="not served yet")
+    progress: Any = option(False, _progress, doc="True: a bar or a line on stderr; a callable(done, expected)")
     unreliable: str = option(
         "warn", _one_of(*UNRELIABLE), doc="what a bare call does with entries that cannot be vouched for"
     )
@@ -284,8 +302,12 @@ def _is_default(item: Field[Any], value: Any) -> bool:
 
 def _short(value: Any) -> str:
     """An array is told by its type: printing one could wait for a device."""
-    plain = isinstance(value, bool | int | float | tuple | list | dict | type(None))
+    plain = isinstance(value, bool | int | float | tuple | list | dict | type(None)) and not _is_long(value)
     return repr(str(value)) if isinstance(value, str) else repr(value) if plain else f"<{type(value).__name__}>"
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, tuple | list | dict) and len(value) > LONGEST_SHOWN
 
 
 def _nearest(name: str, names: list[str]) -> str:

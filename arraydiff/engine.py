@@ -20,6 +20,7 @@ from arraydiff.problem import Output, Problem
 from arraydiff.result import Status
 from arraydiff.seam import Prepared, Pushforward, Rounds, Strategy
 from arraydiff.strategies import strategy_of
+from arraydiff.strategies.foresight import foreseen, points_each
 from arraydiff.strategies.hosted import hosted
 from arraydiff.strategies.richardson import Richardson
 from arraydiff.vouching import Watch, counted, doubtful
@@ -105,7 +106,7 @@ def differentiate(
     check: Callable[[Backend, Layout], None] | None = None,
 ) -> Derivative:
     """The derivative that is wanted; `check` sees the structure of f(x) before another point is evaluated."""
-    evaluator = Evaluator(problem.call, config.workers, config.max_evaluations, check)
+    evaluator = Evaluator(problem.call, config, check)
     return evaluator.drive(derivation(problem, config, wanted, evaluator))
 
 
@@ -146,51 +147,54 @@ def streamed(
     """The strategy prepared, and what the collector made of all chunks."""
     if problem.backend.traced and not (config.fixed_stages or config.method is DifferentiationMethod.COMPLEX_STEP):
         problem.backend.refuse(f"method={config.method.value!r}")
-    strategy = wanted.strategy or (
-        strategy_of(config) if wanted.index else Richardson()
-    )  # which takes f(x), and no more
+    strategy = wanted.strategy or (strategy_of(config) if wanted.index else Richardson())  # f(x) is all that is wanted
     strategy, problem = hosted(strategy, problem.backend), replace(problem, directions=len(wanted.index))
+    if evaluator.crew is not None and evaluator.looks_ahead:
+        lines = wanted.make(problem, wanted.index)
+        evaluator.ahead = foreseen(strategy, problem, config, lines, evaluator.crew.width)
     (prepared,) = yield from lockstep([strategy.prepare(problem, config)])
-    collector = collector_of(prepared)
-    some_finite, all_finite = _finite(problem, prepared)
-    chunks = _chunks(problem, config, prepared, wanted.index, wanted.make)
-    if not some_finite:
-        for lines in chunks:
-            collector.consume(_blamed(lines, prepared, evaluator, _nothing(lines, prepared)))
-    elif config.workers is None and config.devices is None:
-        for lines in chunks:
-            (pushed,) = yield from lockstep([prepared.pushforward(lines)])
-            collector.consume(
-                pushed if all_finite and not evaluator.exhausted else _blamed(lines, prepared, evaluator, pushed)
-            )
-            del pushed  # or two chunks are held at a time
-    else:
-        all_lines = list(chunks)
-        every = yield from lockstep(prepared.pushforward(lines) for lines in all_lines)
-        for lines, pushed in zip(all_lines, every, strict=True):
-            collector.consume(_blamed(lines, prepared, evaluator, pushed))
+    collector, finite = collector_of(prepared), _finite(problem, prepared)
+    left = len(wanted.index)
+    for group in _groups(problem, config, prepared, wanted):
+        if evaluator.progress is not None:
+            evaluator.progress.revise(left * points_each(prepared.method, config))
+        yield from _push(group, prepared, evaluator, collector, finite)
+        left -= sum(lines.count for lines in group)
     if evaluator.failures and not evaluator.succeeded:
         raise evaluator.failures[0].error
     return prepared, collector.finish()
 
 
-def along(
-    problem: Problem,
-    config: DifferentiationConfig,
-    tangent: Array,
-    check: Callable[[Backend, Layout], None] | None = None,
-) -> Derivative:
-    """J·v for one tangent (n,)."""
+def _push(
+    group: Sequence[Lines],
+    prepared: Prepared,
+    evaluator: Evaluator,
+    collector: Collector[T],
+    finite: tuple[bool, bool],
+) -> Rounds[None]:
+    """Chunks that wait together, pushed forward and handed on; nothing of them is held afterwards."""
+    some_finite, all_finite = finite
+    if some_finite:
+        every = yield from lockstep(prepared.pushforward(lines) for lines in group)
+    else:
+        every = [_nothing(lines, prepared) for lines in group]
+    for lines, pushed in zip(group, every, strict=True):
+        sound = all_finite and not evaluator.exhausted
+        collector.consume(pushed if sound else _blamed(lines, prepared, evaluator, pushed))
 
-    def make(problem: Problem, _index: Sequence[int]) -> Lines:
-        return Tangents(problem, tangent[:, None])
 
-    return differentiate(problem, config, Wanted([0], make, size=1), check)
+def along(tangents: Array) -> Wanted:
+    """J·V for k tangents (n, k)."""
+
+    def make(problem: Problem, index: Sequence[int]) -> Lines:
+        return Tangents(problem, tangents).take(index)
+
+    return Wanted(range(int(tangents.shape[1])), make, int(tangents.shape[1]))
 
 
-def value_at(problem: Problem) -> Output:
+def value_at(problem: Problem, config: DifferentiationConfig) -> Output:
     """f(x) alone."""
-    evaluator = Evaluator(problem.call)
+    evaluator = Evaluator(problem.call, replace(config, workers=None, progress=False))
     evaluator.evaluate([x_itself(problem)])
     assert evaluator.output is not None
     return evaluator.output
@@ -207,12 +211,19 @@ def _finite(problem: Problem, prepared: Prepared) -> tuple[bool, bool]:
     return count > 0, count == m
 
 
-def _chunks(
-    problem: Problem, config: DifferentiationConfig, prepared: Prepared, index: Sequence[int], make: MakeLines
-) -> Iterator[Lines]:
-    size = max(len(index), 1) if make is elementwise else _chunk_size(problem, config, prepared, len(index))
-    for start in range(0, len(index), size):
-        yield make(problem, index[start : start + size])
+def _groups(
+    problem: Problem, config: DifferentiationConfig, prepared: Prepared, wanted: Wanted
+) -> Iterator[list[Lines]]:
+    """Chunks that advance in lockstep: one, or where evaluations run in parallel as many as memory holds."""
+    index, number = wanted.index, max(len(wanted.index), 1)
+    size, most = number, 1
+    if wanted.make is not elementwise:
+        size = _chunk_size(problem, config, prepared, len(index))
+        if config.workers is not None or config.devices is not None:
+            most = max(1, _fitting(problem, config, prepared, number) // size)
+    chunks = [index[start : start + size] for start in range(0, len(index), size)]
+    for start in range(0, len(chunks), most):
+        yield [wanted.make(problem, chunk) for chunk in chunks[start : start + most]]
 
 
 def _chunk_size(problem: Problem, config: DifferentiationConfig, prepared: Prepared, directions: int) -> int:
@@ -225,16 +236,22 @@ def _chunk_size(problem: Problem, config: DifferentiationConfig, prepared: Prepa
         wanted = min(wanted, most // (NUMBER * BLOCK_POINTS * (problem.n + m)))
     if config.devices and config.chunk_size is None:
         wanted = min(wanted, -(-directions // len(config.devices)))  # one chunk for each, at least
-    wanted = max(1, min(wanted, directions))
-    if not _short(problem, config, 2 * wanted * each):
-        return wanted
+    return _fitting(problem, config, prepared, max(1, min(wanted, directions)))
+
+
+def _fitting(problem: Problem, config: DifferentiationConfig, prepared: Prepared, directions: int) -> int:
+    """As many of so many directions as memory holds at once."""
+    m = max(int(prepared.value.shape[0]), 1)
+    each = NUMBER * prepared.arrays * m
+    if not _short(problem, config, 2 * directions * each):
+        return directions
     room = budget(problem.backend, config.max_memory)
     if each > room and config.max_memory is not None:
         raise MemoryError(
             f"max_memory={config.max_memory!r} is too small for {m} outputs: one direction by {prepared.method.value!r} takes "
             f"about {told(each)}; give that much, or have f return fewer outputs at a time"
         )
-    return max(1, min(wanted, room // (2 * each)))
+    return max(1, min(directions, room // (2 * each)))
 
 
 def _short(problem: Problem, config: DifferentiationConfig, size: int) -> bool:

@@ -32,3 +32,7 @@ class NumericalStabilityError(ArithmeticError):
 
 class BudgetSpent(Exception):
     """max_evaluations is reached: points were left out."""
+
+
+class WorkerDied(RuntimeError):
+    """A worker process ended over one point of f, twice: it stands as the exception of that point."""

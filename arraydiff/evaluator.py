@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from arraydiff._typing import Array
 from arraydiff.arguments import Layout
 from arraydiff.backends import Backend, backend_of
 from arraydiff.batching import gave_up, same_branch
+from arraydiff.config import DifferentiationConfig
 from arraydiff.devices import SpreadCall
 from arraydiff.errors import BudgetSpent
-from arraydiff.problem import Call, Output
+from arraydiff.guarding import Sent, strictly
+from arraydiff.keeping import Kept
+from arraydiff.problem import Answer, Call, Guarded, Output, points_in
+from arraydiff.progress import Progress
 from arraydiff.seam import Asking, Points, Rounds, Values
+
+if TYPE_CHECKING:
+    from arraydiff.workers import Crew
 
 MEASURED_NUMBERS = 2**19
 """Entries of derivatives that are made together, each with some sixty numbers in the ladders: 256 MiB."""
 
 T = TypeVar("T")
-Map = Callable[..., Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -33,36 +37,28 @@ class Failure:
     error: Exception
 
 
-@dataclass(frozen=True)
-class Guarded:
-    """A call whose exceptions come back as values, so that one costs its own point only."""
-
-    call: Call
-
-    def __call__(self, point: Array) -> Output | Exception:
-        try:
-            return self.call(point)
-        except Exception as error:  # noqa: BLE001 - whatever f raises costs its own point only
-            return error.with_traceback(None)
-
-
 class Evaluator:
     """Evaluates f where strategies ask for it, and keeps the record of one differentiation."""
 
     def __init__(
         self,
         call: Call,
-        workers: Map | None = None,
-        max_evaluations: int | None = None,
+        config: DifferentiationConfig,
         check: Callable[[Backend, Layout], None] | None = None,
+        crew: Crew | None = None,
     ) -> None:
         self.check = check  # of the structure of f(x), before anything is made of it
         self._take_call(call)
-        self.backend, self.workers, self.max_evaluations = call.backend, workers, max_evaluations
+        self.backend, self.max_evaluations, self.max_memory = call.backend, config.max_evaluations, config.max_memory
+        self.crew = crew or crew_for(config)
+        self.kept = Kept(call, config.store) if config.store is not None or self.crew is not None else None
+        self.progress = Progress(config.progress) if config.progress is not False else None
         self.calls, self.points = (call.batching.calls, call.batching.points) if call.batching else (0, 0)
         self.rounds = self.asked = self.succeeded = 0
         self.fits: int | None = None  # points a call, once memory ran out at more
         self.turn = 0  # of several devices, the one that serves the first chunk
+        self.ahead: list[Points] = []  # what will be asked for, to go out with the first round
+        self.looks_ahead = self.crew is not None and self.max_evaluations is None and call.batch_axis is None
         self.failures: list[Failure] = []  # at displaced real points
         self.output: Output | None = None  # at x
 
@@ -87,12 +83,30 @@ class Evaluator:
     def drive(self, rounds: Rounds[T]) -> T:
         """Serve the rounds of one problem to their end."""
         given: list[Values] | None = None
-        while True:
+        with self.serving():
+            while True:
+                try:
+                    wanted = rounds.send(given)  # type: ignore[arg-type]
+                except StopIteration as done:
+                    return done.value  # type: ignore[no-any-return]
+                given = self.evaluate(wanted)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Entered around all rounds: workers are there inside; in the end all points are counted that were evaluated."""
+        with self.crew or nullcontext():
             try:
-                wanted = rounds.send(given)  # type: ignore[arg-type]
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            given = self.evaluate(wanted)
+                yield
+            finally:
+                self.close()
+
+    def close(self) -> None:
+        """All points are there: those count too that nobody asked for."""
+        if self.kept is not None:
+            self.calls, self.points = self.calls + len(self.kept.early), self.points + len(self.kept.early)
+            self.kept.early.clear()
+        if self.progress is not None:
+            self.progress.close()
 
     def evaluate(self, wanted: Sequence[Points]) -> list[Values]:
         """One round: f at all points wanted."""
@@ -107,7 +121,10 @@ class Evaluator:
     def begin(self, wanted: Sequence[Points]) -> list[int]:
         """Count a round: how many points of each may be evaluated."""
         self.rounds += 1
-        return [self._affordable(points.count) for points in wanted]
+        counts = [self._affordable(points.count) for points in wanted]
+        if self.progress is not None:
+            self.progress.expect(sum(counts))
+        return counts
 
     def called(self, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Output | Exception]]:
         """What f gives there; all chunks are on their way before any value is brought home from another device."""
@@ -119,8 +136,8 @@ class Evaluator:
     def _called(self, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Output | Exception]]:
         if self.call.batch_axis is not None:
             return [self._in_block(points, count) for points, count in zip(wanted, counts, strict=True)]
-        if self.workers is not None:
-            return mapped(self.workers, [(self.guarded, *pair) for pair in zip(wanted, counts, strict=True)])
+        if self.crew is not None:
+            return sent(self.crew, [Round(self, wanted, counts)])[0]
         if self.call.measured_in_blocks:
             return measured([(self, *pair) for pair in zip(wanted, counts, strict=True)])
         return [self._one_by_one(points, count) for points, count in zip(wanted, counts, strict=True)]
@@ -141,18 +158,40 @@ class Evaluator:
     def _one_by_one(self, points: Points, count: int, at_x: Output | None = None) -> list[Output | Exception]:
         outputs: list[Output | Exception] = [] if at_x is None else [at_x]
         if points.starts_at_x and at_x is None:
-            outputs.append(self.call.at_x(points.column(0)))
+            outputs.append(self._at_x(points.column(0)))
         if count > len(outputs):
             with strictly(self.backend, points.is_complex):
-                outputs += [self.guarded(points.column(j)) for j in range(len(outputs), count)]
+                outputs += [self._ask(points.column(j)) for j in range(len(outputs), count)]
         return outputs
+
+    def _ask(self, point: Array, call: Callable[[Array], Answer] | None = None) -> Answer:
+        """What f gives at a point, or for a block, if that was not kept."""
+        answer = None if self.kept is None else self.kept.find(point)
+        if answer is None:
+            answer = (call or self.guarded)(point)
+            self.keep(point, answer)
+        elif self.progress is not None:
+            self.progress.tick(points_in(point))
+        return answer
+
+    def _at_x(self, point: Array) -> Output:
+        answer = self._ask(point, self.call.at_x)
+        assert isinstance(answer, Output)  # what f raises there goes through
+        return answer
+
+    def keep(self, point: Array, answer: Answer) -> None:
+        """What was evaluated, for later calls, and to be told of."""
+        if self.kept is not None:
+            self.kept.keep(point, answer)
+        if self.progress is not None:
+            self.progress.tick(points_in(point))
 
     def _block(self, points: Points, count: int) -> list[Output | Exception]:
         """All points in one call; where it raises, one by one."""
         if count == 0:
             return []
         if points.starts_at_x and count == 1:
-            return [self.call.at_x(points.block(0, 1))]
+            return [self._at_x(points.block(0, 1))]
         with strictly(self.backend, points.is_complex):
             output = self._at_once(points, count)
         if not isinstance(output, Exception) or count == 1:
@@ -161,15 +200,15 @@ class Evaluator:
             self.calls -= count - 1  # it was one call that failed for all of them
             return [output] * count
         self.calls, self.points = self.calls + 1, self.points + count  # seen by f in the call that raised
-        first = [self.call.at_x(points.block(0, 1))] if points.starts_at_x else []
+        first = [self._at_x(points.block(0, 1))] if points.starts_at_x else []
         with strictly(self.backend, points.is_complex):
-            return [*first, *(self.guarded(points.block(j, j + 1)) for j in range(len(first), count))]
+            return [*first, *(self._ask(points.block(j, j + 1)) for j in range(len(first), count))]
 
     def _checked_block(self, points: Points, count: int) -> list[Output | Exception]:
         """All points in one call, in a way that was found out: x is called alone, too, and must come out the same."""
         if count == 0:
             return []
-        at_x = self.call.at_x(points.column(0)) if points.starts_at_x else None
+        at_x = self._at_x(points.column(0)) if points.starts_at_x else None
         with strictly(self.backend, points.is_complex):
             block = self._at_once(points, count)
         if isinstance(block, Output) and (at_x is None or same_branch(self.backend, block.values, at_x.values)):
@@ -202,7 +241,7 @@ class Evaluator:
     def _unless_out_of_memory(self, points: Points, start: int, stop: int) -> Output | Exception | None:
         """What f gives at some of the points; None where that takes more memory than there is."""
         try:
-            output = self.guarded(points.block(start, stop))
+            output = self._ask(points.block(start, stop))
         except Exception as error:  # of the library, while the points were made
             if not self.backend.is_out_of_memory(error):
                 raise
@@ -296,17 +335,57 @@ def lockstep(generators: Iterable[Asking[T]]) -> Rounds[list[T]]:
     return [results[i] for i in sorted(results)]
 
 
-def mapped(workers: Map, asked: Sequence[tuple[Guarded, Points, int]]) -> list[list[Output | Exception]]:
-    """Each function at the first so many of its points, all handed to the workers at once."""
-    tasks = ((guarded, points.column(j)) for guarded, points, count in asked for j in range(count))
-    with strictly(asked[0][0].call.backend, any(points.is_complex for _, points, _ in asked)):
-        got = iter(list(workers(_ask, tasks)))
-    return [[next(got) for _ in range(count)] for _, _, count in asked]
+def crew_for(config: DifferentiationConfig) -> Crew | None:
+    """The workers that the user gave."""
+    if config.workers is None:
+        return None
+    from arraydiff.workers import crew_of  # which loads what processes need
+
+    return crew_of(config.workers)
 
 
-def _ask(task: tuple[Guarded, Array]) -> Output | Exception:
-    guarded, point = task
-    return guarded(point)
+class Round:
+    """Points of one problem that go out together, those of which no answer is kept."""
+
+    def __init__(self, evaluator: Evaluator, wanted: Sequence[Points], counts: Sequence[int]) -> None:
+        self.evaluator, kept = evaluator, evaluator.kept
+        self.answers: list[list[Answer | None]] = [[None] * count for count in counts]
+        self.places: list[tuple[int, int]] = []
+        self.points: list[Array] = []
+        for i, (points, count) in enumerate(zip(wanted, counts, strict=True)):
+            for j in range(count):
+                point = points.column(j)
+                self.answers[i][j] = None if kept is None else kept.find(point)
+                if self.answers[i][j] is None:
+                    self.places.append((i, j))
+                    self.points.append(point)
+        if self.points and evaluator.ahead:
+            self.points += [points.column(j) for points in evaluator.ahead for j in range(points.count)]
+            evaluator.ahead = []
+        elif not self.points:
+            evaluator.rounds -= 1  # nobody waited
+
+    def keep(self, k: int, answer: Answer) -> None:
+        """The answer for point k, as soon as it is there."""
+        self.evaluator.keep(self.points[k], answer)
+        if k < len(self.places):
+            i, j = self.places[k]
+            self.answers[i][j] = answer
+        elif self.evaluator.kept is not None:
+            self.evaluator.kept.ahead(self.points[k], answer)
+
+    def close(self) -> list[list[Answer]]:
+        """All answers that were asked for."""
+        return [[answer for answer in answers if answer is not None] for answers in self.answers]
+
+
+def sent(crew: Crew, rounds: Sequence[Round]) -> list[list[list[Answer]]]:
+    """The points of several problems, all handed to the workers at once."""
+    asked = [(Sent(one.evaluator.call), one.points) for one in rounds if one.points]
+    waiting = [one for one in rounds if one.points]
+    if asked:
+        crew.run(asked, lambda i, k, answer: waiting[i].keep(k, answer))
+    return [one.close() for one in rounds]
 
 
 def measured(asked: Sequence[tuple[Evaluator, Points, int]]) -> list[list[Output | Exception]]:
@@ -323,11 +402,6 @@ def measured(asked: Sequence[tuple[Evaluator, Points, int]]) -> list[list[Output
     return [[next(got) for _ in range(count)] for _, _, count in asked]
 
 
-def strictly(backend: Backend, is_complex: bool) -> AbstractContextManager[None]:
-    """At complex points a warning that an imaginary part is lost counts as an exception."""
-    return _raising(backend.complex_warnings) if is_complex else nullcontext()
-
-
 def joined(pieces: Sequence[Output]) -> Output:
     """What several calls gave for parts of a block, as if it were one."""
     there = backend_of([pieces[0].values])
@@ -340,38 +414,3 @@ def joined(pieces: Sequence[Output]) -> Output:
 def _width(output: Output) -> int:
     """How many points an answer is for."""
     return 1 if output.values.ndim == 1 else int(output.values.shape[1])
-
-
-class _Raising:
-    """Warnings of some kinds raise inside, in every thread that is inside.
-
-    warnings.catch_warnings restores what it found, which two threads that overlap do in the wrong order.
-    """
-
-    def __init__(self) -> None:
-        self.lock, self.depth = threading.Lock(), 0
-
-    @contextmanager
-    def __call__(self, kinds: tuple[type[Warning], ...]) -> Iterator[None]:
-        with self.lock:
-            self.depth += 1
-            if self.depth == 1:
-                for kind in kinds:
-                    warnings.filterwarnings("error", category=kind)
-        try:
-            yield
-        finally:
-            with self.lock:
-                self.depth -= 1
-                if self.depth == 0:
-                    for kind in kinds:
-                        _forget_filter(kind)
-
-
-_raising = _Raising()
-
-
-def _forget_filter(kind: type[Warning]) -> None:
-    mine = next((f for f in warnings.filters if f[0] == "error" and f[2] is kind), None)
-    if mine is not None:
-        warnings.filters.remove(mine)  # type: ignore[attr-defined]

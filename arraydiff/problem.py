@@ -106,7 +106,11 @@ class Call:
         args, kwargs = self._arguments(points)
         if self.measured:
             return self._measured(self.fun.measure(*args, **kwargs), points)  # type: ignore[attr-defined]
-        value, aux = self._parted(self.fun(*args, **kwargs))
+        return self.given(self.fun(*args, **kwargs), points)
+
+    def given(self, value: Any, points: Array) -> Output:
+        """What f gave there, laid flat."""
+        value, aux = self._parted(value)
         return self._output(value, points, aux)
 
     @cached_property
@@ -215,12 +219,12 @@ class Call:
                 flat = xp.astype(flat, backend.default_float)
             parts += [xp.real(flat), xp.imag(flat)] if leaf.is_complex and not complex_points else [flat]
         if not parts:
-            return Output(backend.asarray([], points.dtype), layout, aux, points=_points_in(points))
+            return Output(backend.asarray([], points.dtype), layout, aux, points=points_in(points))
         parts = [self._as_complex(part, points) for part in parts]
         joined = backend.copy(parts[0]) if len(parts) == 1 else xp.concat(parts)
         if self.cotangent is not None:
             return self._contracted(joined, layout, points, aux)
-        return Output(joined, layout, aux, points=_points_in(points))
+        return Output(joined, layout, aux, points=points_in(points))
 
     def _as_complex(self, flat: Array, points: Array) -> Array:
         """What f made real out of complex points stands among complex numbers, with an imaginary part of 0."""
@@ -234,7 +238,7 @@ class Call:
         weights = xp.astype(self.cotangent, values.dtype)
         total = xp.sum((weights if points.ndim == 1 else weights[:, None]) * values, axis=0, keepdims=True)
         scalar = Layout(None, (Leaf((), layout.leaves[0].dtype if layout.leaves else points.dtype),))
-        return Output(total, scalar, aux, points=_points_in(points))
+        return Output(total, scalar, aux, points=points_in(points))
 
     def _unbatch(self, layout: Layout, arrays: list[Array], k: int) -> tuple[Layout, list[Array]]:
         leaves, moved = [], []
@@ -252,7 +256,25 @@ class Call:
         return Layout(layout.structure, tuple(leaves)), moved
 
 
-def _points_in(points: Array) -> int:
+Answer = Output | Exception
+"""What f gave at a point, or raised there."""
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A call whose exceptions come back as values, so that one costs its own point only."""
+
+    call: Call
+
+    def __call__(self, point: Array) -> Answer:
+        try:
+            return self.call(point)
+        except Exception as error:  # noqa: BLE001 - whatever f raises costs its own point only
+            return error.with_traceback(None)
+
+
+def points_in(points: Array) -> int:
+    """1, or how many a block has."""
     return int(points.shape[1]) if points.ndim == 2 else 1
 
 

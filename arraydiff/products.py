@@ -13,7 +13,7 @@ from arraydiff.backends import Backend, backend_of
 from arraydiff.binding import Bound, Rules, bind, same_structure, tangent_of
 from arraydiff.callables import Options, Transform, config_of, outer_config
 from arraydiff.config import DifferentiationConfig
-from arraydiff.engine import Derivative, along, value_at
+from arraydiff.engine import Derivative, Wanted, along, value_at
 from arraydiff.result import DerivativeResult, HessianResult, JacobianResult
 from arraydiff.transforms import Gradient, grad
 
@@ -31,8 +31,8 @@ class Tangent(Transform):
         super().__init__(fun, options)
         self.tangents = tangents
 
-    def _differentiate(self, bound: Bound, bare: bool = False) -> Derivative:
-        return along(bound.problem, self.options.config, tangent_of(bound, self.tangents), self._check_output)
+    def _wanted(self, bound: Bound) -> Wanted:
+        return along(tangent_of(bound, self.tangents)[:, None])
 
     def _assembled(self, bound: Bound, outputs: Layout, flat: Array, kind: str) -> PyTree:
         one = Layout(None, (Leaf((), bound.problem.x.dtype),))
@@ -205,7 +205,7 @@ def vjp(
     argnums = Argnums.of(tuple(range(len(primals)))) if primals else Argnums((), single=False)
     bound = bind(fun, primals, {}, argnums, chosen, Rules("vjp", complex_inputs=True), has_aux=has_aux)
     with bound.problem.backend.on_device():
-        output = value_at(bound.problem)
+        output = value_at(bound.problem, chosen)
         value = assembly.value(bound.problem.backend, output.layout, output.values)
     pull = VectorJacobianProduct(
         fun, primals, Options(argnums, chosen, has_aux, full_output=full_output), output.layout

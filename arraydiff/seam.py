@@ -5,9 +5,9 @@ A strategy never calls f.  It is a generator that yields `Points` and is sent `V
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from arraydiff._typing import Array
 
@@ -118,6 +118,14 @@ class Prepared:
     notes: tuple[str, ...] = field(default=())  # what a user should hear about this x
     arrays: int = 60  # (m,) that one more direction of a chunk holds at once
     finite: int | None = None  # how many outputs are finite at x, where that was read with something else
+
+
+@runtime_checkable
+class Foresight(Protocol):
+    """A strategy that knows beforehand where it will look: not needed, but it saves rounds."""
+
+    def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
+        """Points that are sure to be asked for, then in turn those that may be; the same to the last bit."""
 
 
 class Strategy(Protocol):

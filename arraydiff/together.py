@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from arraydiff.devices import SpreadCall
 from arraydiff.engine import BLOCK_BYTES
-from arraydiff.evaluator import Evaluator, Guarded, mapped, measured, strictly
-from arraydiff.problem import Output
+from arraydiff.evaluator import Evaluator, Round, measured, sent
+from arraydiff.guarding import strictly
+from arraydiff.problem import Guarded, Output
 from arraydiff.seam import Points, Rounds, Values
 
 T = TypeVar("T")
@@ -97,8 +98,9 @@ def _answers(open_calls: Mapping[int, list[Asked]], alike: bool) -> list[Outputs
         return _apart(open_calls)
     if first.call.batch_axis is not None:
         return _in_blocks(asked) if alike and first.call.joins else _apart(open_calls)
-    if first.workers is not None:
-        return mapped(first.workers, [(one.evaluator.guarded, one.points, one.count) for one in asked])
+    if first.crew is not None:
+        rounds = [Round(one.evaluator, [one.points], [one.count]) for one in asked]
+        return [answers for (answers,) in sent(first.crew, rounds)]
     if alike and first.call.measured_in_blocks:
         return measured([(one.evaluator, one.points, one.count) for one in asked])
     return _apart(open_calls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from arraydiff import assembly
@@ -12,7 +13,7 @@ from arraydiff.batches import Batched
 from arraydiff.binding import Bound
 from arraydiff.callables import Options, Transform, config_of, outer_config
 from arraydiff.config import DifferentiationConfig
-from arraydiff.engine import Derivative, Wanted, differentiate, elementwise
+from arraydiff.engine import Derivative, Wanted
 from arraydiff.result import DerivativeResult, GradientResult, HessianResult, JacobianResult
 from arraydiff.strategies.higher import Higher, check_method
 from arraydiff.symmetry import symmetric
@@ -106,11 +107,9 @@ class Elementwise(Transform):
         super().__init__(fun, options)
         self.n = n
 
-    def _differentiate(self, bound: Bound, bare: bool = False) -> Derivative:
-        if self.n == 1:
-            return super()._differentiate(bound)
-        wanted = Wanted(bound.index, elementwise, strategy=Higher(self.n))
-        return differentiate(bound.problem, self.options.config, wanted, self._check_output)
+    def _wanted(self, bound: Bound) -> Wanted:
+        wanted = super()._wanted(bound)
+        return wanted if self.n == 1 else replace(wanted, strategy=Higher(self.n))
 
     def _check_output(self, bound_backend: Any, layout: Layout) -> None:
         super()._check_output(bound_backend, layout)

@@ -20,13 +20,15 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Bottom first. A module may import from its own layer and from those below; a package stands for all of its modules.
 LAYERS = (
-    ("_typing", "errors"),
+    ("_typing", "errors", "progress"),
+    ("workers",),
     ("backends", "record", "axes"),
     ("memory",),
     ("config",),
     ("arguments", "result"),
     ("problem", "assembly", "explain", "tables"),
-    ("seam", "devices", "binding"),
+    ("seam", "devices", "binding", "guarding"),
+    ("keeping",),
     ("directions", "symmetry"),
     ("noise", "batching"),
     ("probe",),
@@ -34,7 +36,7 @@ LAYERS = (
     ("vouching",),
     ("evaluator", "collectors"),
     ("engine", "together"),
-    ("callables", "plan", "batches"),
+    ("callables", "plan", "batches", "stepping"),
     ("transforms",),
     ("products",),
     ("checking", "estimation", "uncertainty", "validation"),

@@ -143,7 +143,11 @@ class Backend:
 
     def as_numpy(self, array: Array) -> np.ndarray:
         """A copy on the host, for what the user asked to have there: a file, another process."""
-        return np.asarray(self.to_host(array)[0])
+        (array,) = self.to_host(array)
+        if isinstance(array, np.ndarray):
+            return array
+        default = self.xp.__array_namespace_info__().default_device()  # of the library, which is the host as a rule
+        return np.asarray(array_api_compat.to_device(array, default))
 
     def memory_in_use(self) -> tuple[int, int] | None:
         """Bytes that the process holds on the device, now and at most so far; None where nobody tells."""
