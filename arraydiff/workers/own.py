@@ -12,6 +12,9 @@ from arraydiff.workers.post import Unsendable
 from arraydiff.workers.processes import Processes, Unreadable
 from arraydiff.workers.work import Work
 
+THREADED = {"torch", "jax", "jaxlib", "cupy"}
+"""Libraries whose threads, or whose device, do not survive a fork: what is computed in a forked process waits for ever."""
+
 
 class Own(Crew):
     """So many evaluations at a time, in this process where a round is not worth sending."""
@@ -21,10 +24,12 @@ class Own(Crew):
         self.width: int = width
         self._processes = Processes(width, pace=self.pace)
         self._threads = Threads(partial(ThreadPoolExecutor, width), width, self.pace)
-        self._in_threads = multiprocessing.current_process().daemon  # such a process may have no children
+        self._in_threads: bool | None = None  # not decided yet
 
     def serve(self, work: Work) -> None:
         """Give every task that waits its result."""
+        if self._in_threads is None:
+            self._in_threads = _may_have_no_children() or _forking_is_unsafe(work)
         if self._stays(work):
             self.pace.learn(len(work.tasks), work.evaluate_here())
         elif not self._in_threads:
@@ -43,3 +48,13 @@ class Own(Crew):
     def _stays(self, work: Work) -> bool:
         """Whether the round is evaluated in this thread; never where f has killed a process."""
         return not self._processes.deaths and self.pace.is_cheaper_here(len(work.tasks))
+
+
+def _may_have_no_children() -> bool:
+    return multiprocessing.current_process().daemon
+
+
+def _forking_is_unsafe(work: Work) -> bool:
+    """Whether points are of a library that does not survive it; such libraries compute beside each other in threads."""
+    libraries = {type(points[0]).__module__.partition(".")[0] for _, points in work.asked if len(points)}
+    return not THREADED.isdisjoint(libraries) and multiprocessing.get_start_method() == "fork"
