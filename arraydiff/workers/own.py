@@ -12,8 +12,11 @@ from arraydiff.workers.post import Unsendable
 from arraydiff.workers.processes import Processes, Unreadable
 from arraydiff.workers.work import Work
 
-THREADED = {"torch", "jax", "jaxlib", "cupy"}
+UNFORKED = {"torch", "cupy"}
 """Libraries whose threads, or whose device, do not survive a fork: what is computed in a forked process waits for ever."""
+
+UNSENT = {"jax", "jaxlib"}
+"""Nor does JAX; and a process that is started anew has not its x64 switched on, and would read float64 as float32."""
 
 
 class Own(Crew):
@@ -29,7 +32,7 @@ class Own(Crew):
     def serve(self, work: Work) -> None:
         """Give every task that waits its result."""
         if self._in_threads is None:
-            self._in_threads = _may_have_no_children() or _forking_is_unsafe(work)
+            self._in_threads = _may_have_no_children() or _is_safe_in_threads_only(work)
         if self._stays(work):
             self.pace.learn(len(work.tasks), work.evaluate_here())
         elif not self._in_threads:
@@ -54,7 +57,8 @@ def _may_have_no_children() -> bool:
     return multiprocessing.current_process().daemon
 
 
-def _forking_is_unsafe(work: Work) -> bool:
-    """Whether points are of a library that does not survive it; such libraries compute beside each other in threads."""
+def _is_safe_in_threads_only(work: Work) -> bool:
+    """By the library of the points; such libraries compute beside each other in threads."""
     libraries = {type(points[0]).__module__.partition(".")[0] for _, points in work.asked if len(points)}
-    return not THREADED.isdisjoint(libraries) and multiprocessing.get_start_method() == "fork"
+    forks = multiprocessing.get_start_method() == "fork"
+    return not (libraries.isdisjoint(UNSENT) and (libraries.isdisjoint(UNFORKED) or not forks))
