@@ -25,6 +25,12 @@ from arraydiff.workers.pieces import Pace, pieces_wanted, spans
 from arraydiff.workers.serving import FEW, SMALL, Parcel, opened, sealed, serve
 from tests import worker_functions as functions
 
+# Other tests, and other engines, have threads when processes are forked here; the functions use none of their locks.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:os.fork.. was called:RuntimeWarning"),
+]
+
 ROOT = Path(__file__).parent.parent
 POINTS = [np.asarray([float(j), -0.1 * j]) for j in range(23)]
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="kills by signals")
@@ -335,6 +341,46 @@ def test_an_answer_that_cannot_be_read_is_an_exception() -> None:
     assert opened(sealed(1.5)) == 1.5
 
 
+def test_a_function_that_workers_cannot_read_is_told_of_or_evaluated_in_threads(engines: dict[str, Any]) -> None:
+    with crew_of(2) as crew:
+        assert crew.run([(functions.Unreadable(), POINTS[:3])]) == [[os.getpid()] * 3]
+    with crew_of(engines["processes"]) as crew:
+        with pytest.raises(
+            RuntimeError, match=r"f cannot be read where workers.*ImportError: no such module.*in a module"
+        ):
+            crew.run([(functions.Unreadable(), POINTS)])
+        assert crew.run([(functions.first, POINTS[:2])]) == [[0.0, 1.0]]
+
+
+def test_a_piece_is_sent_again_with_its_function_to_a_worker_that_has_it_not(tmp_path: Path) -> None:
+    class Forgetful(Immediate):
+        sent: list[bool] = []  # noqa: RUF012
+
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            parcels = args[0] if Forgetful.sent else [parcel._replace(blob=None) for parcel in args[0]]
+            Forgetful.sent += [parcel.blob is not None for parcel in parcels]
+            return super().submit(fn, parcels)
+
+    with crew_of(Forgetful()) as crew:
+        assert crew.run([(functions.Heavy(tmp_path), POINTS[:3])]) == [[199_999.0, 200_000.0, 200_001.0]]
+    assert Forgetful.sent[:2] == [False, True]
+    assert len(Forgetful.sent) == 4
+
+
+def test_an_executor_that_fails_by_itself_is_told_of() -> None:
+    class Failing(Immediate):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            future = super().submit(abs, 1)
+            future._result, future._exception = None, OSError("the network is down")
+            return future
+
+    with (
+        crew_of(Failing()) as crew,
+        pytest.raises(RuntimeError, match=r"workers could not.*OSError: the network is down"),
+    ):
+        crew.run([(functions.first, POINTS)])
+
+
 # --------------------------------------------------------------------------------------------------------- deaths
 
 
@@ -371,6 +417,12 @@ def test_what_a_broken_pool_of_the_user_had_is_done_by_ours(width: int, tmp_path
         assert crew.run([(functions.first, POINTS)])[0] == [x[0] for x in POINTS]
     assert max(f.calls(j) for j in range(len(POINTS))) == 2
     assert multiprocessing.active_children() == [] or not f.pids() & {p.pid for p in multiprocessing.active_children()}
+
+
+def test_a_pool_that_is_broken_already_is_replaced() -> None:
+    with ProcessPoolExecutor(1) as pool, crew_of(pool) as crew:
+        assert isinstance(pool.submit(os._exit, 3).exception(), RuntimeError)
+        assert crew.run([(functions.first, POINTS)])[0] == [x[0] for x in POINTS]
 
 
 @POSIX
@@ -681,6 +733,11 @@ if __name__ == "__main__":
     ):
         print(crew.width, crew.run([(square, POINTS), (functions.first, POINTS[:1])]) == [SQUARES, [0.0]])
         print(crew.run([(lambda x: x[0], POINTS[:2])]))
+        lock = threading.Lock()
+        try:
+            crew.run([(lambda x: lock, POINTS[:2])])
+        except TypeError as error:
+            print(str(error)[:44])
         heavy = functions.Heavy(folder / "heavy")
         print([crew.run([(heavy, POINTS)])[0][-1] for _ in range(2)], len(heavy.read_by()))
         print(crew.run([(functions.mirrored, POINTS[:2])])[0][1][1:])
@@ -716,6 +773,7 @@ def test_dask_evaluates_and_survives_the_death_of_a_worker(tmp_path: Path) -> No
         [
             "2 True",
             "[[np.float64(0.0), np.float64(1.0)]]",
+            "workers=Client needs an f that can be pickle",
             "[200021.0, 200021.0] 2",
             "('<f8', (2,), True, True)",
             "True 1",

@@ -54,6 +54,20 @@ def leaving_a_child_behind(x: np.ndarray) -> float:
     return float(x[0])
 
 
+class Unreadable:
+    """Can be pickled, and not be read again."""
+
+    def __reduce__(self) -> Any:
+        return refuse, ()
+
+    def __call__(self, x: np.ndarray) -> int:
+        return os.getpid()
+
+
+def refuse() -> None:
+    raise ImportError("no such module here")
+
+
 def leaving(x: np.ndarray) -> float:
     if x[0] == 3.0:
         sys.exit("f wants to leave")
