@@ -38,6 +38,36 @@ def first(x: np.ndarray) -> float:
     return float(x[0])
 
 
+def nested(x: np.ndarray) -> tuple[int, list[int]]:
+    from arraydiff.workers import crew_of
+
+    with crew_of(2) as crew:
+        return os.getpid(), crew.run([(slow_process_id, [x, x])])[0]
+
+
+def leaving_a_child_behind(x: np.ndarray) -> float:
+    """Dies at 1, and what it has forked holds all of its files open."""
+    if x[0] == 1.0:
+        if os.fork() == 0:
+            time.sleep(6.0)
+        os._exit(3)
+    return float(x[0])
+
+
+class Unreadable:
+    """Can be pickled, and not be read again."""
+
+    def __reduce__(self) -> Any:
+        return refuse, ()
+
+    def __call__(self, x: np.ndarray) -> int:
+        return os.getpid()
+
+
+def refuse() -> None:
+    raise ImportError("no such module here")
+
+
 def leaving(x: np.ndarray) -> float:
     if x[0] == 3.0:
         sys.exit("f wants to leave")

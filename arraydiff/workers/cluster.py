@@ -15,6 +15,8 @@ from arraydiff.workers.work import Piece, Work
 class Cluster(Submitting):
     """A Client of the user's.  Dask runs again what a dead worker had; what it gives up is tried once more, alone."""
 
+    ahead = 2  # the way by the scheduler takes ten milliseconds
+
     def __init__(self, client: Any) -> None:
         super().__init__()
         self._client = client
@@ -23,7 +25,7 @@ class Cluster(Submitting):
 
     @property
     def width(self) -> int | None:  # type: ignore[override]
-        """Threads of all workers, as many as there are now."""
+        """Threads of all workers, as many as there are when it is asked for."""
         if self._client.status != "running":
             raise RuntimeError("workers could not evaluate f: the Client of Dask is closed; give one that is open")
         return sum(self._client.nthreads().values()) or None

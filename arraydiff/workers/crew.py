@@ -51,7 +51,8 @@ class Crew(ABC):
         work = Work(asked, done)
         if work.tasks:
             self.pace.begin()
-            work.cut(self.pace.pieces(len(work.tasks), self.width or len(work.tasks)))
+            work.width = self.width or len(work.tasks)
+            work.cut(self.pace.pieces(len(work.tasks), work.width))
             self.serve(work)
         return work.results
 

@@ -25,10 +25,14 @@ class Sent(NamedTuple):
 
     piece: Piece
     start: float
+    at_once: bool  # to a worker that had nothing to do
 
 
 class Submitting(Crew):
-    """Pieces are submitted, one a worker at a time, and answered in any order."""
+    """Pieces are submitted, as many as there are workers at a time, and answered in any order."""
+
+    ahead = 1
+    """Pieces a worker that are on their way: more hide the time of a slow way, and fewer are lost with a worker."""
 
     def serve(self, work: Work) -> None:
         """Give every task that waits its result."""
@@ -43,7 +47,7 @@ class Submitting(Crew):
                     if future is None:
                         work.put_back(piece)
                         break
-                    flying[future] = Sent(piece, start)
+                    flying[future] = Sent(piece, start, len(flying) < work.width)
                     future.add_done_callback(answers.put)
                 if not flying:
                     break
@@ -54,7 +58,7 @@ class Submitting(Crew):
                 future.cancel()
 
     def _may_send(self, work: Work, flying: int) -> bool:
-        return len(work.waiting) > 0 and flying < (self.width or len(work.tasks))
+        return len(work.waiting) > 0 and flying < self.ahead * work.width
 
     def _submitted(self, work: Work, piece: Piece) -> Future | None:
         """None where there is nobody to submit to any more."""
@@ -71,7 +75,8 @@ class Submitting(Crew):
             return
         if served.unreadable:
             self._refused(served.unreadable)
-        self.pace.learn(len(sent.piece.tasks), served.seconds, perf_counter() - sent.start)
+        trip = perf_counter() - sent.start
+        self.pace.learn(len(sent.piece.tasks), served.seconds, trip if sent.at_once else None)
         for task, answer in zip(sent.piece.tasks, served.answers, strict=True):
             work.give(task, self._opened(answer))
 

@@ -30,8 +30,21 @@ GRACE = 2.0
 UNGUARDED = 87
 """Exit code of a process that came to our door again while it imported the main script."""
 
-_starting = threading.Lock()
-_our_ends: WeakSet[Any] = WeakSet()  # of all pipes to workers: a forked worker must not hold those of others open
+
+class _Pipes:
+    """Our ends of the pipes to all workers: a forked worker must not hold those of others open."""
+
+    def __init__(self) -> None:
+        self.starting, self.ours = threading.Lock(), WeakSet[Any]()
+
+    def forget(self) -> None:
+        """In a forked worker, which may have workers of its own."""
+        for end in list(self.ours):
+            end.close()
+        self.starting, self.ours = threading.Lock(), WeakSet[Any]()  # the lock was forked while it was held
+
+
+_pipes = _Pipes()
 
 
 class Unreadable(Exception):
@@ -42,9 +55,9 @@ class Hand:
     """One worker process, and our end of its pipe."""
 
     def __init__(self, context: BaseContext) -> None:
-        with _starting:
+        with _pipes.starting:
             self.end, theirs = context.Pipe()
-            _our_ends.add(self.end)
+            _pipes.ours.add(self.end)
             self.process = context.Process(target=attend, args=(theirs,), name="arraydiff worker")  # type: ignore[attr-defined]
             try:
                 self.process.start()
@@ -82,7 +95,7 @@ class Processes(Crew):
         super().__init__(pace)
         self.width: int = width
         self.deaths = 0
-        self._context = context or multiprocessing.get_context()
+        self._context = context
         self._hands: list[Hand] = []
         self._post = Post()
 
@@ -121,12 +134,12 @@ class Processes(Crew):
     def _hire(self, work: Work) -> None:
         free = sum(hand.piece is None for hand in self._hands)
         for _ in range(min(self.width - len(self._hands), len(work.waiting) - free)):
-            leave_if_imported_anew()
+            _leave_if_imported_anew()
             if not self._hands:
                 atexit.register(self._kill)
             with _ctrl_c_waits():
                 try:
-                    self._hands.append(Hand(self._context))
+                    self._hands.append(Hand(self._context or multiprocessing.get_context()))
                 except (EOFError, ConnectionError) as error:  # forkserver, when importing the main script ended it
                     raise RuntimeError(_unguarded(self.width)) from error
 
@@ -188,8 +201,7 @@ def attend(end: Any) -> None:
     """The life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends its workers
     _unblock_ctrl_c()
-    for ours in list(_our_ends):  # forked along
-        ours.close()
+    _pipes.forget()
     with suppress(EOFError, OSError):  # the parent has no more to do, or is gone
         end.send("ready")
         while True:
@@ -203,7 +215,7 @@ def _served(parcels: Sequence[Parcel]) -> Served | BaseException:
         return error.with_traceback(None)
 
 
-def leave_if_imported_anew() -> None:
+def _leave_if_imported_anew() -> None:
     """A process that is being started imports the main script; it ends without a word, and its parent tells why."""
     if getattr(multiprocessing.process.current_process(), "_inheriting", False):
         raise SystemExit(UNGUARDED)

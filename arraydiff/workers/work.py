@@ -43,6 +43,7 @@ class Work:
         self.results: list[list[Result]] = [[None] * len(points) for _, points in asked]
         self.tasks = [Task(i, j) for i, (_, points) in enumerate(asked) for j in range(len(points))]
         self.waiting: deque[Piece] = deque()
+        self.width = 1  # evaluations at a time in this round; where that is unknown, all of them
 
     @property
     def functions(self) -> list[Function]:
