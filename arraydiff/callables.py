@@ -55,6 +55,14 @@ def config_of(config: DifferentiationConfig | None, options: dict[str, Any], cal
     return (config or DEFAULT).with_options(options, caller)
 
 
+def inner_config(config: DifferentiationConfig) -> DifferentiationConfig:
+    """The options of a derivative inside a derivative of ours: workers, store and progress serve the outer one, whose points
+    take longer."""
+    if config.workers is None and config.store is None and config.progress is False:
+        return config
+    return replace(config, workers=None, store=None, progress=False)
+
+
 def outer_config(config: DifferentiationConfig) -> DifferentiationConfig:
     """The options of a derivative of a derivative of ours: imaginary part and devices are spent on the inner one."""
     spent = config.method is DifferentiationMethod.COMPLEX_STEP

@@ -96,7 +96,8 @@ NOISE_WANTED = (
 
 def _workers(value: Any) -> str | None:
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    if whole or (callable(value) and not isinstance(value, type)) or hasattr(value, "submit"):
+    is_pool = hasattr(value, "submit")
+    if whole or (is_pool and not isinstance(value, type)) or (callable(value) and not is_pool):
         return None
     return (
         "wants a whole number >= 1 of processes, an Executor such as ProcessPoolExecutor(4), a Client of Dask, or a map-like "

@@ -11,7 +11,7 @@ from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout, Leaf, flatten, layout_of
 from arraydiff.backends import Backend, backend_of
 from arraydiff.binding import Bound, Rules, bind, same_structure, tangent_of
-from arraydiff.callables import Options, Transform, config_of, outer_config
+from arraydiff.callables import Options, Transform, config_of, inner_config, outer_config
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import Derivative, Wanted, along, value_at
 from arraydiff.result import DerivativeResult, HessianResult, JacobianResult
@@ -159,7 +159,7 @@ def hvp(
     primals, tangents = _pair("hvp", primals, tangents)
     chosen = config_of(config, options, "hvp")
     argnums = Argnums.of(tuple(range(len(primals))))
-    gradient = grad(fun, tuple(range(len(primals))), config=chosen)
+    gradient = grad(fun, tuple(range(len(primals))), config=inner_config(chosen))
     outer = Options(argnums, outer_config(chosen), full_output=full_output)
     return HessianProduct(gradient, outer, tangents)(*primals)
 

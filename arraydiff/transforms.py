@@ -11,7 +11,7 @@ from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
 from arraydiff.batches import Batched
 from arraydiff.binding import Bound
-from arraydiff.callables import Options, Transform, config_of, outer_config
+from arraydiff.callables import Options, Transform, config_of, inner_config, outer_config
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import Derivative, Wanted
 from arraydiff.result import DerivativeResult, GradientResult, HessianResult, JacobianResult
@@ -383,7 +383,7 @@ def hessian(
     """
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output}
     chosen = config_of(config, options, "hessian")
-    gradient = Jacobian(fun, Options(Argnums.of(argnums), chosen, has_aux, holomorphic))
+    gradient = Jacobian(fun, Options(Argnums.of(argnums), inner_config(chosen), has_aux, holomorphic))
     return over_axes(Hessian(gradient, Options(Argnums.of(argnums), outer_config(chosen), **given)), in_axes)
 
 
