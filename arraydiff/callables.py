@@ -56,8 +56,7 @@ def config_of(config: DifferentiationConfig | None, options: dict[str, Any], cal
 
 
 def inner_config(config: DifferentiationConfig) -> DifferentiationConfig:
-    """The options of a derivative inside a derivative of ours: workers, store and progress serve the outer one, whose points
-    take longer."""
+    """The options of a derivative inside one of ours: workers, store and progress serve the outer, whose points take longer."""
     if config.workers is None and config.store is None and config.progress is False:
         return config
     return replace(config, workers=None, store=None, progress=False)

@@ -63,7 +63,11 @@ class Evaluator:
         self.output: Output | None = None  # at x
 
     def _take_call(self, call: Call) -> None:
-        self.call, self.guarded = call, Guarded(call)
+        self.call, self.guarded, self.sent = (
+            call,
+            Guarded(call),
+            Sent(call),
+        )  # the same one in every round: pickled once
 
     @property
     def exhausted(self) -> bool:
@@ -381,7 +385,7 @@ class Round:
 
 def sent(crew: Crew, rounds: Sequence[Round]) -> list[list[list[Answer]]]:
     """The points of several problems, all handed to the workers at once."""
-    asked = [(Sent(one.evaluator.call), one.points) for one in rounds if one.points]
+    asked = [(one.evaluator.sent, one.points) for one in rounds if one.points]
     waiting = [one for one in rounds if one.points]
     if asked:
         crew.run(asked, lambda i, k, answer: waiting[i].keep(k, answer))

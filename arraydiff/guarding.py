@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -36,6 +37,10 @@ class _Raising:
     """
 
     def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Nobody is inside."""
         self.lock, self.depth = threading.Lock(), 0
 
     @contextmanager
@@ -56,6 +61,8 @@ class _Raising:
 
 
 _raising = _Raising()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_raising.begin_anew)  # another thread may have been inside
 
 
 def _forget_filter(kind: type[Warning]) -> None:
