@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from arraydiff.directions import Lines
     from arraydiff.problem import Problem
 
+LADDER_ARRAYS = 30
+"""Arrays (m,) that a ladder holds of one direction: values at up to eight pairs of points, four of them twice."""
+
+PREPARE_ARRAYS = 32
+"""Arrays (m,) that `prepare` holds at most, whatever the directions: two looks of the probe, a witness and its certificate."""
+
 T = TypeVar("T")
 
 
@@ -117,6 +123,7 @@ class Prepared:
     noise: Array | None = None  # (m,) the noise level of f, where it is known
     notes: tuple[str, ...] = field(default=())  # what a user should hear about this x
     finite: int | None = None  # how many outputs are finite at x, where that was read with something else
+    arrays: int = LADDER_ARRAYS  # (m,) of numbers that one more direction of a chunk holds at once, at the peak
 
 
 class Strategy(Protocol):

@@ -21,7 +21,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Bottom first. A module may import from its own layer and from those below; a package stands for all of its modules.
 LAYERS = (
     ("_typing", "errors"),
-    ("backends", "config", "record", "axes"),
+    ("backends", "config", "record", "axes", "rows"),
     ("arguments", "result"),
     ("problem", "assembly", "explain", "tables"),
     ("seam", "devices", "binding"),
