@@ -13,6 +13,7 @@ from functools import cached_property
 
 from arraydiff._typing import Array
 from arraydiff.problem import Problem
+from arraydiff.rows import Rows, cut, slabs
 from arraydiff.seam import Points, Values
 
 INSIDE = 0.25
@@ -122,15 +123,20 @@ class Lines(ABC):
         """The points at `offsets` (r, k), or at i times them."""
         return LinePoints(self, offsets, imaginary, starts_at_x)
 
-    def values(self, values: Values) -> Array:
-        """(r, m, k) what f gave there."""
-        m, total = values.at.shape
-        xp = self.problem.xp
-        return xp.permute_dims(xp.reshape(values.at, (m, total // self.count, self.count)), (1, 0, 2))
+    def slabs(self, outputs: int) -> list[Rows]:
+        """The outputs in slabs, for arithmetic on arrays (m, k)."""
+        return slabs(self.problem.backend, outputs, self.count)
 
-    def at_x(self, value: Array) -> Array:
+    def values(self, values: Values, rows: Rows = None) -> Array:
+        """(r, m, k) what f gave there, of some outputs."""
+        at = cut(values.at, rows)
+        m, total = at.shape
+        xp = self.problem.xp
+        return xp.permute_dims(xp.reshape(at, (m, total // self.count, self.count)), (1, 0, 2))
+
+    def at_x(self, value: Array, rows: Rows = None) -> Array:
         """f(x), (m,), as it stands beside `values`: (m, 1)."""
-        return value[:, None]
+        return cut(value, rows)[:, None]
 
 
 @dataclass(frozen=True)
@@ -326,14 +332,17 @@ class Elementwise(Lines):
     def taken(self, offsets: Array) -> Array:
         return self.columns.taken(offsets)
 
-    def values(self, values: Values) -> Array:
+    def slabs(self, outputs: int) -> list[Rows]:
+        return [None]  # an output a line: arrays are (1, k)
+
+    def values(self, values: Values, rows: Rows = None) -> Array:
         xp = self.problem.xp
         per_line = xp.matrix_transpose(values.at)  # (r, n)
         if self.columns.where is not None:
             per_line = xp.take(per_line, self.columns.where, axis=1)
         return per_line[:, None, :]
 
-    def at_x(self, value: Array) -> Array:
+    def at_x(self, value: Array, rows: Rows = None) -> Array:
         return self.columns._of(value)[None, :]
 
 

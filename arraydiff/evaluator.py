@@ -93,6 +93,7 @@ class Evaluator:
                     wanted = rounds.send(given)  # type: ignore[arg-type]
                 except StopIteration as done:
                     return done.value  # type: ignore[no-any-return]
+                given = None  # not kept while f is evaluated: they may be many
                 given = self.evaluate(wanted)
 
     @contextmanager
@@ -336,6 +337,7 @@ def lockstep(generators: Iterable[Asking[T]]) -> Rounds[list[T]]:
         values = yield [points for _, (_, points) in active]
         for (i, (generator, _)), given in zip(active, values, strict=True):
             advance(i, generator, given)
+        del values, given  # not kept while f is evaluated: they may be many
     return [results[i] for i in sorted(results)]
 
 

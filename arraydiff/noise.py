@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from arraydiff._typing import Array, PyTree
+from arraydiff._typing import Array, Namespace, PyTree
 from arraydiff.arguments import layout_of, ravel
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import Lines
 from arraydiff.problem import Problem
+from arraydiff.rows import Rows, cut, cut_or_none
 from arraydiff.seam import Values
 
 if TYPE_CHECKING:
@@ -40,8 +41,21 @@ class Sight:
 
     spacing: float
     nodes: tuple[float, ...]
-    values: Array  # (m, 1 + nodes): at x, and at the nodes times the spacing
+    at: Array  # (m, 1 + nodes): at x, and at the nodes times the spacing; (m, nodes) where the former is apart
     residual: Array  # (m,) what no low polynomial explains of them
+    origin: Array | None = None  # (m,) at x
+
+    def cut(self, rows: Rows) -> Sight:
+        """The values of some outputs."""
+        if rows is None:
+            return self
+        return replace(
+            self, at=cut(self.at, rows), residual=cut(self.residual, rows), origin=cut_or_none(self.origin, rows)
+        )
+
+    def values(self, xp: Namespace) -> Array:
+        """(m, 1 + nodes) at x and at the nodes."""
+        return self.at if self.origin is None else xp.concat([self.origin[:, None], self.at], axis=1)
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,11 @@ class Noise:
         parts = (self.known, self.ceiling, self.floor)
         known, ceiling, floor = (None if part is None else lines.at_x(part) for part in parts)
         return replace(self, known=known, ceiling=ceiling, floor=floor)
+
+    @property
+    def lasting(self) -> Noise:
+        """What chunks need to know: not the values that told it."""
+        return replace(self, sight=None, pending=None)
 
 
 def given(config: DifferentiationConfig) -> bool:

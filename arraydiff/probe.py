@@ -8,6 +8,7 @@ takes a fast wave for a slow one.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,6 +18,7 @@ from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import ray, x_itself
 from arraydiff.noise import ABOVE_ROUNDING, CEILING, FLOOR, Noise, Sight, may_probe, noise_at
 from arraydiff.problem import Problem
+from arraydiff.rows import Rows, by_rows, cut, folded, kept, slabs
 from arraydiff.seam import Asking
 
 PROBED_FROM = 4
@@ -57,6 +59,9 @@ NEW_DIRECTION = 1e-9
 
 UNDECIDED_SHARE = 0.1
 """Of the outputs: while more are undecided, the probe goes on to the next spacing."""
+
+OF_OUTPUTS = ("level", "freedom", "noisy", "drowned", "least", "told", "before", "before_freedom")
+"""What a probe tells of each output, in the order of its fields."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +128,28 @@ class Probe:
 
     def seen(self, problem: Problem, eps: float, sight: Sight) -> Probe:
         """With the values at one spacing more."""
-        xp, found, before = problem.xp, sight.residual, self.before
-        size = xp.max(xp.abs(sight.values), axis=1)
+        backend, counted = problem.backend, list[Array]()
+
+        def looked(rows: Rows) -> list[Array]:
+            part, masks = self.cut(rows)._looked(problem, eps, sight.cut(rows))
+            counted.append(_sums(problem, masks))
+            return part
+
+        parts = by_rows(backend, slabs(backend, int(self.level.shape[0])), looked)
+        counts = None if backend.deferred else Counts(*backend.read(folded(operator.add, counted)))
+        told = dict(zip(OF_OUTPUTS, parts, strict=True))
+        return replace(self, following=self.following + 1, sight=sight, counts=counts, **told)
+
+    def cut(self, rows: Rows) -> Probe:
+        """What is told of some of the outputs."""
+        return self if rows is None else replace(self, **{name: cut(getattr(self, name), rows) for name in OF_OUTPUTS})
+
+    def _looked(self, problem: Problem, eps: float, sight: Sight) -> tuple[list[Array], list[Array]]:
+        """What is known now, and the masks that are counted."""
+        xp, found, before, values = problem.xp, sight.residual, self.before, sight.values(problem.xp)
+        size = xp.max(xp.abs(values), axis=1)
         reach = sight.spacing * (sight.nodes[-1] - sight.nodes[0])
-        moved = (xp.max(sight.values, axis=1) - xp.min(sight.values, axis=1)) / reach
+        moved = (xp.max(values, axis=1) - xp.min(values, axis=1)) / reach
         rounding, own = eps * (size + moved), float(len(sight.nodes) - DEGREE[self.following])
         quiet = found <= ABOVE_ROUNDING * rounding
         stays = (found >= before / FALLS) & (found <= FALLS * before) & (found <= LARGEST * size)
@@ -139,10 +162,10 @@ class Probe:
         changing = (found > LARGEST * size) | (found < before / FALLS)
         if self.following > 0:
             changing = changing | ~xp.isfinite(before)
-        masks = [xp.isfinite(sight.values[:, 0]), ~told, noisy, drowned]
+        masks = [xp.isfinite(values[:, 0]), ~told, noisy, drowned]
         masks += [~told & mask for mask in (found > CALM * rounding, changing, found > HOPELESS * rounding)]
         usable = xp.isfinite(found) & (found <= LARGEST * size)
-        return Probe(
+        parts = [
             xp.where(new, xp.where(quiet, xp.maximum(found, rounding / 4), together), self.level),
             xp.where(new, xp.where(quiet, own, own + self.before_freedom), self.freedom),
             noisy,
@@ -151,23 +174,28 @@ class Probe:
             told,
             xp.where(usable, found, before),
             xp.where(usable, own, self.before_freedom),
-            self.following + 1,
-            sight,
-            None if problem.backend.deferred else Counts(*problem.backend.read(_sums(problem, masks))),
-        )
+        ]
+        return parts, masks
 
     def heard(self, problem: Problem, before: Noise) -> Noise:
         """The same for the ladder: quiet outputs are left to it, between a floor and a ceiling."""
-        xp, nowhere, counts = problem.xp, problem.xp.full_like(self.level, float("nan")), self.counts
-        quiet = xp.isfinite(self.level) & ~self.noisy
-        ceiling = xp.where(quiet, CEILING * self.level, xp.full_like(self.level, float("inf")))
-        before = replace(before, ceiling=ceiling, floor=FLOOR * self.least, asks=False, sight=self.sight, pending=None)
+        xp, counts = problem.xp, self.counts
+
+        def limits(rows: Rows) -> list[Array]:
+            part = self.cut(rows)
+            quiet = xp.isfinite(part.level) & ~part.noisy
+            ceiling = xp.where(quiet, CEILING * part.level, xp.full_like(part.level, float("inf")))
+            known = xp.where(part.noisy, part.level, xp.full_like(part.level, float("nan")))
+            return [ceiling, FLOOR * part.least, *([known] if counts is not None and counts.noisy else [])]
+
+        backend = problem.backend
+        ceiling, floor, *known = by_rows(backend, slabs(backend, int(self.level.shape[0])), limits)
+        before = replace(before, ceiling=ceiling, floor=floor, asks=False, sight=self.sight, pending=None)
         before = before if counts is None else replace(before, finite=counts.finite)
-        if counts is None or not counts.noisy:
+        if counts is None or not known:
             return before
-        known = xp.where(self.noisy, self.level, nowhere)
         loud, drowned = 2 * counts.noisy > counts.finite, 2 * counts.drowned > counts.finite
-        return replace(before, known=known, loud=loud, drowned=drowned, probed=True)
+        return replace(before, known=known[0], loud=loud, drowned=drowned, probed=True)
 
 
 def first_sight(problem: Problem, config: DifferentiationConfig, always: bool = False) -> Asking[tuple[Array, Noise]]:
@@ -182,8 +210,8 @@ def first_sight(problem: Problem, config: DifferentiationConfig, always: bool = 
         return values.at[:, 0], noise_at(problem, config, values)
     line = ray(replace(problem, step=None))
     values = yield line.points(_offsets(problem, SPACING[0], (0.0, *NODES)), starts_at_x=True)
-    value, noise = values.at[:, 0], noise_at(problem, config, values)
-    sight = Sight(SPACING[0], NODES, values.at, _residual(problem, values.at, NODES, DEGREE[0]))
+    value, noise = kept(problem.backend, values.at[:, 0]), noise_at(problem, config, values)
+    sight = seeing(problem, SPACING[0], NODES, DEGREE[0], values.at)
     probe = Probe.begin(problem, value).seen(problem, noise.eps, sight)
     if probe.decided or problem.backend.deferred:
         return value, probe.heard(problem, noise)
@@ -219,8 +247,8 @@ def probed(
         if spacing < RESOLVED * eps:
             break
         values = yield line.points(_offsets(problem, spacing, nodes))
-        at = problem.xp.concat([value[:, None], values.at], axis=1)
-        probe = probe.seen(problem, eps, Sight(spacing, nodes, at, _residual(problem, at, nodes, degree)))
+        probe = probe.seen(problem, eps, seeing(problem, spacing, nodes, degree, values.at, value))
+        del values
     return probe
 
 
@@ -232,12 +260,21 @@ def _sums(problem: Problem, masks: Sequence[Array]) -> Array:
     return problem.xp.stack([problem.xp.sum(problem.xp.astype(mask, problem.xp.int32)) for mask in masks])
 
 
-def _residual(problem: Problem, values: Array, nodes: tuple[float, ...], degree: int) -> Array:
-    """(m,) root mean square, a degree of freedom, of what no polynomial through f(x) explains."""
-    xp = problem.xp
-    rows = problem.backend.asarray(_left_over(nodes, degree), values.dtype)
-    parts = xp.matmul(values - values[:, :1], xp.matrix_transpose(rows))
-    return xp.sqrt(xp.mean(parts * parts, axis=1))
+def seeing(
+    problem: Problem, spacing: float, nodes: tuple[float, ...], degree: int, at: Array, origin: Array | None = None
+) -> Sight:
+    """Values at the nodes, and (m,) the root mean square, a degree of freedom, of what no polynomial through f(x) explains."""
+    xp, backend = problem.xp, problem.backend
+    left_over = xp.matrix_transpose(backend.asarray(_left_over(nodes, degree), at.dtype))
+    sight = Sight(spacing, nodes, at, at[:, 0], origin)
+
+    def missed(rows: Rows) -> list[Array]:
+        values = sight.cut(rows).values(xp)
+        parts = xp.matmul(values - values[:, :1], left_over)
+        return [xp.sqrt(xp.mean(parts * parts, axis=1))]
+
+    (residual,) = by_rows(backend, slabs(backend, int(at.shape[0])), missed)
+    return replace(sight, residual=residual)
 
 
 @cache

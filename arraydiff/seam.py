@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from arraydiff.directions import Lines
     from arraydiff.problem import Problem
 
+LADDER_ARRAYS = 30
+"""Arrays (m,) that a ladder holds of one direction: values at up to eight pairs of points, four of them twice."""
+
+PREPARE_ARRAYS = 32
+"""Arrays (m,) that `prepare` holds at most, whatever the directions: two looks of the probe, a witness and its certificate."""
+
 T = TypeVar("T")
 
 
@@ -116,8 +122,8 @@ class Prepared:
     reason: str = ""  # why this method, and not the one before it
     noise: Array | None = None  # (m,) the noise level of f, where it is known
     notes: tuple[str, ...] = field(default=())  # what a user should hear about this x
-    arrays: int = 60  # (m,) that one more direction of a chunk holds at once
     finite: int | None = None  # how many outputs are finite at x, where that was read with something else
+    arrays: int = LADDER_ARRAYS  # (m,) of numbers that one more direction of a chunk holds at once, at the peak
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("_typing", "errors", "progress"),
     ("workers",),
-    ("backends", "record", "axes"),
+    ("backends", "record", "axes", "rows"),
     ("memory",),
     ("config",),
     ("arguments", "result"),

@@ -33,4 +33,4 @@ class Adaptive:
         if certificate.holds:
             return complex_step.prepared(value, certificate)
         noise = yield from further(problem, value, certificate.noise)
-        return richardson.prepared(config, value, noise, certificate.reason, certificate.alone(problem))
+        return richardson.prepared(config, value, noise, certificate.reason, certificate.ladder)

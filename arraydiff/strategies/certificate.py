@@ -7,20 +7,24 @@ with real differences, with itself at a second step, and with f(x).
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from arraydiff._typing import Array
+from arraydiff._typing import Array, Namespace
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import Columns, Lines, Tangents, ray
 from arraydiff.errors import BudgetSpent
-from arraydiff.noise import FINEST, Noise, given
+from arraydiff.noise import FINEST, Noise, Sight, given
 from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
 from arraydiff.result import Status
+from arraydiff.rows import Pieces, Rows, by_rows, cut, folded, mean_of
 from arraydiff.seam import Asking
 from arraydiff.strategies import richardson
-from arraydiff.strategies.ladder import Finished, Ladder
-from arraydiff.strategies.sighting import sighted_slope
+from arraydiff.strategies.ladder import Ladder, Witness, witness_of
+from arraydiff.strategies.sighting import sighted_slope, typical_share
 
 RELATIVE_STEP = {
     52: 1e-20,
@@ -57,10 +61,11 @@ FINAL = (CHANGES, UNSCALED)
 class Evidence:
     """What the bars of complex columns need to know, in units of the scale of the line."""
 
-    witness: Finished
-    astray: Array  # (m, 1) by how much the real part misses f(x)
-    missed: Array  # (m, 1) by how much more than its bars the witness is missed
-    slope: Array  # (m, 1) along the line itself
+    eps: float  # of f
+    rounds: Array  # (m,) how many times f rounds, as it shows
+    curvature: Array  # (m,)
+    unseen: Array  # (m,) what the witness could not see, and by how much more than its bars it is missed
+    slope: Array | None  # (m, 1) along the line itself, where no other line is wanted
 
 
 @dataclass(frozen=True)
@@ -70,16 +75,12 @@ class Certificate:
     reason: str  # why it does not hold; empty where it does
     noise: Noise  # as far as it had to be known
     evidence: Evidence | None = None
-    ladder: Ladder | None = None  # the witness's, to go on with
+    ladder: Ladder | None = None  # the witness's, to go on with where the ray is the one column that there is
 
     @property
     def holds(self) -> bool:
         """Whether complex columns are to be trusted."""
         return not self.reason
-
-    def alone(self, problem: Problem) -> Ladder | None:
-        """The witness's ladder where the ray is the one column that there is."""
-        return self.ladder if problem.n == 1 else None
 
 
 @dataclass(frozen=True)
@@ -89,109 +90,201 @@ class Trial:
     config: DifferentiationConfig
     value: Array  # (m,) f(x)
     line: Lines
-    real: Array  # (m, 1) real part at the first step
-    slope: Array  # (m, 1) by the first
-    second: Array  # (m, 1) by the second
+    at: Array  # (m, 2) complex
+    step: Array  # (1,) the first one
 
     @property
     def problem(self) -> Problem:
         """Of the line."""
         return self.line.problem
 
+    def judged(self, noise: Noise, witness: Callable[[Rows], Witness], ladder: Ladder | None = None) -> Certificate:
+        """The verdict, by one read, on what the witness says of some outputs."""
+        xp, backend = self.problem.xp, self.problem.backend
+        compared = self.compared(witness)
+        met = self.checks(noise, compared)
+        finite = folded(operator.add, [xp.sum(xp.astype(xp.isfinite(part.base), xp.int32)) for part in compared])
+        *read, count = backend.read(xp.stack([*(xp.astype(passed, xp.int32) for passed in met.values()), finite]))
+        failed = [reason for reason, passed in zip(met, read, strict=True) if not passed]
+        evidence = self.evidence(noise, compared) if not failed else None
+        return Certificate(failed[0] if failed else "", replace(noise, finite=count), evidence, ladder)
+
+    def compared(self, witness: Callable[[Rows], Witness]) -> Pieces[Compared]:
+        """Slab by slab."""
+        number = int(self.value.shape[0])
+
+        def part(rows: Rows) -> Compared:
+            return Compared(
+                self.config, self.line, cut(self.value, rows), cut(self.at, rows), self.step, witness(rows), number
+            )
+
+        return Pieces(self.line.slabs(number), part)
+
+    def checks(self, noise: Noise, compared: Pieces[Compared]) -> dict[str, Array]:
+        """() bool: what has to hold, by the reason that is given where it does not."""
+        means = [part.means() for part in compared]
+        together = Together.of(
+            self.problem.xp, [mean_of(compared.slabs, column) for column in zip(*means, strict=True)]
+        )
+        parts = [part.checks(noise, together) for part in compared]
+        return {reason: folded(self.problem.xp.logical_and, [part[reason] for part in parts]) for reason in parts[0]}
+
+    def evidence(self, noise: Noise, compared: Pieces[Compared]) -> Evidence:
+        """What the bars of complex columns need to know."""
+        parts = iter(compared)
+        rounds, curvature, unseen = by_rows(
+            self.problem.backend, compared.slabs, lambda _: next(parts).evidence(noise.eps)
+        )
+        slope = self.problem.xp.imag(self.at[:, :1]) / self.step[None, :] if self.problem.n == 1 else None
+        return Evidence(noise.eps, rounds, curvature, unseen, slope)
+
+
+@dataclass(frozen=True)
+class Together:
+    """What counts of all outputs at once."""
+
+    reached: Array  # () root mean square of the values, or of what the slopes make of them
+    witnessed: Array  # () of the slopes that the witness saw
+    slope: Array  # () of those by the complex step
+    shaken: Array  # () of values and what the witness's slopes make of them
+    strayed: Array  # () the share of outputs whose slope is not that of the witness
+    broken: Array  # () the share of those that look like kinks
+
+    @classmethod
+    def of(cls, xp: Namespace, means: Sequence[Array]) -> Together:
+        """From the means of `Compared`."""
+        return cls(*(xp.sqrt(mean) for mean in means[:4]), *means[4:])
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two imaginary steps and a witness, of some of the outputs."""
+
+    config: DifferentiationConfig
+    line: Lines
+    value: Array  # (m,) f(x)
+    at: Array  # (m, 2) complex
+    step: Array  # (1,)
+    witness: Witness
+    number: int  # of all outputs
+
+    @property
+    def xp(self) -> Namespace:
+        """Of the line."""
+        return self.line.problem.xp
+
     @property
     def base(self) -> Array:
         """(m, 1) f(x)."""
         return self.value[:, None]
 
+    @cached_property
+    def slope(self) -> Array:
+        """(m, 1) by the first step."""
+        return self.xp.imag(self.at[:, :1]) / self.step[None, :]
+
     @property
     def many(self) -> bool:
         """Whether there are outputs to be held to one another."""
-        return int(self.value.shape[0]) > 1
+        return self.number > 1
 
-    def judged(self, noise: Noise, witness: Finished, ladder: Ladder | None = None) -> Certificate:
-        """The verdict, by one read."""
-        xp, met = self.problem.xp, self.checks(noise, witness)
-        counted = [xp.sum(xp.astype(mask, xp.int32)) for mask in (*met.values(), xp.isfinite(self.value))]
-        *read, count = self.problem.backend.read(xp.stack(counted))
-        failed = [reason for reason, passed in zip(met, read, strict=True) if not passed]
-        return Certificate(failed[0] if failed else "", replace(noise, finite=count), self.evidence(witness), ladder)
+    def means(self) -> list[Array]:
+        """() over these outputs, of what makes up `Together`."""
+        sizes = (self._size, self.xp.abs(self.witness.value), self.xp.abs(self.slope), self._shaken)
+        squares = [self._mean_square(size) for size in sizes]
+        shares = [self.xp.mean(self.xp.astype(mask, self.value.dtype)) for mask in (~self._agreed, self._broken)]
+        return squares + shares
 
-    def evidence(self, witness: Finished) -> Evidence:
-        """What the bars of complex columns need to know."""
-        xp, scale = self.problem.xp, self.line.scale
-        missed = xp.abs(self.slope - witness.value)
-        missed = xp.where(self._agreed(witness), xp.zeros_like(missed), missed)
-        return Evidence(witness.in_units(scale), self._astray, missed * scale, self.slope)
-
-    def checks(self, noise: Noise, witness: Finished) -> dict[str, Array]:
+    def checks(self, noise: Noise, together: Together) -> dict[str, Array]:
         """() bool: what has to hold, by the reason that is given where it does not."""
-        xp = self.problem.xp
+        xp = self.xp
         same = SAME * noise.eps / 2.2e-16
+        second = xp.imag(self.at[:, 1:]) / (SECOND_STEP * self.step)[None, :]
         least = noise.eps * xp.abs(self.base) / self.line.scale
         checks = {
-            CHANGES: self._astray <= noise.eps * self._allowed,
-            UNSCALED: xp.abs(self.slope - self.second) <= same * xp.maximum(xp.abs(self.slope), least),
-            INEXACT: self._clear(noise, witness),
-            DROPPED: self._carried(witness),
-            BROKEN: self._unbroken(witness),
-            DROWNED: self._calm(noise, witness),
+            CHANGES: self._astray <= noise.eps * self._allowed(together),
+            UNSCALED: xp.abs(self.slope - second) <= same * xp.maximum(xp.abs(self.slope), least),
+            INEXACT: self._clear(noise, together),
+            DROPPED: self._carried(together),
+            BROKEN: ~self._broken | (together.broken < BROKEN_SHARE),  # of thousands a few look like one by accident
+            DROWNED: self._calm(noise, together),
         }
         lost = ~xp.isfinite(self.base)  # outputs that are not finite at x have no derivative to certify
         return {reason: xp.all(passed | lost) for reason, passed in checks.items()}
 
-    @property
+    def evidence(self, eps: float) -> list[Array]:
+        """Rounds, curvature and what was not seen, of :class:`Evidence`."""
+        xp, scale, witness = self.xp, self.line.scale, self.witness.in_units(self.line.scale)
+        missed = xp.abs(self.slope - self.witness.value)
+        missed = xp.where(self._agreed, xp.zeros_like(missed), missed) * scale
+        slope, clear = xp.abs(witness.value), witness.error
+        size = xp.abs(self.base) + slope
+        rounds = xp.maximum(witness.sigma, 2 * self._astray)  # complex functions round on other paths
+        rounds = rounds / (eps * xp.where(size > 0, size, xp.ones_like(size)))
+        blind = xp.where(clear > CLEAR * slope, WITHIN * clear, xp.zeros_like(clear))
+        parts = (xp.maximum(xp.ones_like(rounds), rounds), witness.curvature, blind + missed)
+        return [part[:, 0] for part in parts]
+
+    @cached_property
     def _astray(self) -> Array:
-        return self.problem.xp.abs(self.real - self.base)
+        """(m, 1) by how much the real part misses f(x)."""
+        return self.xp.abs(self.xp.real(self.at[:, :1]) - self.base)
 
     @property
-    def _allowed(self) -> Array:
+    def _size(self) -> Array:
+        return self.xp.maximum(self.xp.abs(self.base), self.xp.abs(self.slope) * self.line.scale)
+
+    @property
+    def _shaken(self) -> Array:
+        return self.xp.abs(self.base) + self.xp.abs(self.witness.value) * self.line.scale
+
+    @property
+    def _broken(self) -> Array:
+        return (self.witness.status & int(Status.KINK)) != 0
+
+    def _allowed(self, together: Together) -> Array:
         """(m, 1) in eps, what the real part may miss."""
-        xp = self.problem.xp
-        size = xp.maximum(xp.abs(self.base), xp.abs(self.slope) * self.line.scale)
-        if not self.many:
-            return VALUE_SAME * size
-        return self._at_least(VALUE_SAME * size, NOISY_TOGETHER * self._together(size))  # larger numbers round inside f
+        size = VALUE_SAME * self._size
+        return (
+            self._at_least(size, NOISY_TOGETHER * together.reached) if self.many else size
+        )  # larger ones round inside f
 
-    def _clear(self, noise: Noise, witness: Finished) -> Array:
+    def _clear(self, noise: Noise, together: Together) -> Array:
         """The bar of the witness is small against the slope, or at the rounding of f, where no difference sees more."""
-        xp, slope = self.problem.xp, self.problem.xp.abs(witness.value)
+        xp, slope, error = self.xp, self.xp.abs(self.witness.value), self.witness.error
         rounding = noise.eps * xp.abs(self.base) / self.line.scale * ROUNDED
-        least = SMALL_SLOPE * self._together(slope)  # along one ray, some of many slopes vanish
-        return (witness.error <= CLEAR * self._at_least(slope, least)) | (witness.error <= rounding)
+        least = SMALL_SLOPE * together.witnessed  # along one ray, some of many slopes vanish
+        return (error <= CLEAR * self._at_least(slope, least)) | (error <= rounding)
 
-    def _agreed(self, witness: Finished) -> Array:
+    @cached_property
+    def _agreed(self) -> Array:
         """(m, 1) the slope is that of the witness, within its bars."""
-        xp, number = self.problem.xp, int(self.value.shape[0])
+        xp, witness, number = self.xp, self.witness, self.number
         return xp.abs(self.slope - witness.value) <= xp.maximum(
             WITHIN * (1 + math.log2(max(number, 1))) * witness.error,
             self.config.complex_step_threshold * math.sqrt(number) * xp.abs(witness.value),
         )
 
-    def _carried(self, witness: Finished) -> Array:
+    def _carried(self, together: Together) -> Array:
         """The same, or nearly so: of thousands of bars some are too small by accident."""
-        xp, agreed, size = self.problem.xp, self._agreed(witness), self.problem.xp.abs(self.slope)
-        rare = xp.mean(xp.astype(~agreed, size.dtype)) < RARE
-        allowed = TINY * self._at_least(size, SMALL_SLOPE * self._together(size))
-        return agreed | (rare & (xp.abs(self.slope - witness.value) <= allowed))
+        xp, size = self.xp, self.xp.abs(self.slope)
+        rare = together.strayed < RARE
+        allowed = TINY * self._at_least(size, SMALL_SLOPE * together.slope)
+        return self._agreed | (rare & (xp.abs(self.slope - self.witness.value) <= allowed))
 
-    def _unbroken(self, witness: Finished) -> Array:
-        """(m, 1) no kink; of thousands of outputs a few look like one by accident."""
-        xp, broken = self.problem.xp, (witness.status & int(Status.KINK)) != 0
-        return ~broken | (xp.mean(xp.astype(broken, witness.value.dtype)) < BROKEN_SHARE)
-
-    def _calm(self, noise: Noise, witness: Finished) -> Array:
+    def _calm(self, noise: Noise, together: Together) -> Array:
         """The noise of each output is small against it, or against all of them."""
-        size = self.problem.xp.abs(self.base) + self.problem.xp.abs(witness.value) * self.line.scale
-        return witness.sigma <= noise.eps * self._at_least(NOISY * size, NOISY_TOGETHER * self._together(size))
+        size = NOISY * self._shaken
+        return self.witness.sigma <= noise.eps * self._at_least(size, NOISY_TOGETHER * together.shaken)
 
-    def _together(self, sizes: Array) -> Array:
-        """() root mean square over the outputs that are finite."""
-        xp = self.problem.xp
+    def _mean_square(self, sizes: Array) -> Array:
+        """() of those that are finite."""
+        xp = self.xp
         finite = xp.where(xp.isfinite(sizes), sizes, xp.zeros_like(sizes))
-        return xp.sqrt(xp.mean(finite * finite))
+        return xp.mean(finite * finite)
 
     def _at_least(self, sizes: Array, least: Array) -> Array:
-        return self.problem.xp.maximum(sizes, self.problem.xp.zeros_like(sizes) + least)
+        return self.xp.maximum(sizes, self.xp.zeros_like(sizes) + least)
 
 
 def certify(problem: Problem, config: DifferentiationConfig, value: Array, noise: Noise) -> Asking[Certificate]:
@@ -212,15 +305,25 @@ def certify(problem: Problem, config: DifferentiationConfig, value: Array, noise
     if isinstance(trial, Exception):
         return Certificate(_told(trial), noise)
     while isinstance(line, Tangents) and noise.sight is not None:
-        certificate = trial.judged(noise, sighted_slope(problem, line, noise.sight))
+        certificate = trial.judged(noise, _seeing(line, noise.sight))
         if certificate.holds or certificate.reason in FINAL:
             return certificate
         if noise.pending is None:
             break
         noise = yield from further(problem, value, noise)
+    noise = replace(noise, sight=None)  # it has served
     heard = noise if problem.n == 1 else replace(noise, asks=False)
-    witness, ladder = yield from richardson.ladders(line, _witnessing(problem, config), value, heard)
-    return trial.judged(noise, witness, ladder)
+    finished, ladder = yield from richardson.ladders(
+        line, _witnessing(problem, config), value, heard, ending=witness_of
+    )
+    assert isinstance(finished, Witness)
+    return trial.judged(noise, finished.cut, ladder if problem.n == 1 else None)
+
+
+def _seeing(line: Tangents, sight: Sight) -> Callable[[Rows], Witness]:
+    """What the probe's values say of some outputs."""
+    typical = typical_share(line.problem, sight)
+    return lambda rows: sighted_slope(line.problem, line, sight.cut(rows), typical)
 
 
 def unread(problem: Problem, config: DifferentiationConfig) -> Asking[tuple[Array, Certificate, Array]]:
@@ -232,20 +335,16 @@ def unread(problem: Problem, config: DifferentiationConfig) -> Asking[tuple[Arra
     trial = yield from tried(config, value, line)
     if isinstance(trial, Exception):
         raise trial
-    witness = sighted_slope(problem, line, noise.sight)
-    held = problem.xp.all(problem.xp.stack(list(trial.checks(noise, witness).values())))
-    return value, Certificate("", noise, trial.evidence(witness)), held
+    compared = trial.compared(_seeing(line, noise.sight))
+    held = problem.xp.all(problem.xp.stack(list(trial.checks(noise, compared).values())))
+    return value, Certificate("", noise, trial.evidence(noise, compared)), held
 
 
 def tried(config: DifferentiationConfig, value: Array, line: Lines) -> Asking[Trial | Exception]:
     """Two imaginary steps along a line, or why f does not take them."""
     xp, step = line.problem.xp, relative_step(line.problem) * line.scale
     values = yield line.points(xp.stack([step, SECOND_STEP * step]), imaginary=True)
-    if values.failure is not None:
-        return values.failure
-    seen = line.values(values)  # (2, m, 1)
-    slope, second = (xp.imag(seen[i, ...]) / (times * step)[None, :] for i, times in ((0, 1.0), (1, SECOND_STEP)))
-    return Trial(config, value, line, xp.real(seen[0, ...]), slope, second)
+    return Trial(config, value, line, values.at, step) if values.failure is None else values.failure
 
 
 def relative_step(problem: Problem) -> float:

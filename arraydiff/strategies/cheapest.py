@@ -20,6 +20,7 @@ from arraydiff.noise import ABOVE_ROUNDING, CEILING, Noise
 from arraydiff.probe import PROBED_FROM
 from arraydiff.problem import Problem
 from arraydiff.result import SMALL_SHARE, Status
+from arraydiff.rows import Rows, by_rows, cut, folded
 from arraydiff.seam import Asking, Prepared, Pushforward
 from arraydiff.strategies import complex_step, richardson
 from arraydiff.strategies.certificate import certify
@@ -87,6 +88,13 @@ class Sketch:
     noise: Array  # () mean of sigma over slope
     bent: Array  # () mean of bend over slope
     sound: Array  # () bool: the ray saw one smooth function
+
+    def cut(self, rows: Rows) -> Sketch:
+        """Of some outputs."""
+        if rows is None:
+            return self
+        slope, bend, sigma = (cut(part, rows) for part in (self.slope, self.bend, self.sigma))
+        return replace(self, slope=slope, bend=bend, sigma=sigma)
 
 
 @dataclass(frozen=True)
@@ -156,7 +164,7 @@ def prepare(problem: Problem, config: DifferentiationConfig, value: Array, noise
     if certificate.holds:
         return complex_step.prepared(value, certificate)
     if tolerance < NO_RAY * noise.eps:
-        return richardson.prepared(config, value, noise, certificate.reason, certificate.alone(problem))
+        return richardson.prepared(config, value, noise, certificate.reason, certificate.ladder)
     if found is None:
         found = yield from sketched(problem, value, noise)
         scheme = chosen(problem, config, found)
@@ -205,24 +213,32 @@ class Taylor:
 
 def expanded(lines: Lines, value: Array, sigma: Array, loud: bool, nearer: float = 1.0) -> Asking[Taylor]:
     """From two rungs on each line, `nearer` times those of the table."""
-    xp, base, unseen = lines.problem.xp, lines.at_x(value), SEEN * lines.at_x(sigma)
+    backend, xp = lines.problem.backend, lines.problem.xp
     low, high = ((LOUD_RUNGS if loud else QUIET_RUNGS)[i] * nearer for i in (0, 1))
     steps = 2.0 ** xp.round(xp.log2(lines.scale))
     near, far = low * steps / lines.scale, high * steps / lines.scale
-    values = lines.values((yield lines.points(xp.stack([low * steps, -low * steps, high * steps, -high * steps]))))
-    slopes = [(values[i, ...] - values[i + 1, ...]) / (2 * t) for i, t in ((0, near), (2, far))]
-    bends = [((values[i, ...] + values[i + 1, ...]) / 2 - base) / t**2 for i, t in ((0, near), (2, far))]
-    change = xp.abs(slopes[1] - slopes[0])
-    seen = change * near > unseen
-    third = xp.where(seen, change, xp.zeros_like(change)) / (far**2 - near**2)
-    first, second = xp.abs(slopes[1 if loud else 0]), xp.abs(bends[1])
-    blunt = xp.abs(bends[0]) * near**2 <= unseen + (SHARP * second + xp.abs(slopes[1])) * near**2
-    straight = ~seen | (change <= UNRESOLVED * (first + second * far))
-    sound = (blunt & straight & xp.isfinite(xp.sum(values, axis=0))) | ~xp.isfinite(base)
-    least, size = xp.minimum(xp.abs(bends[0]), second), xp.abs(base) + first
-    fourth = least + least**2 / xp.where(size > 0, size, xp.ones_like(size))
-    missed = (xp.abs(bends[0] - bends[1]) - fourth * far**2) * near**2
-    return Taylor(first, second, third, xp.all(sound, axis=0), missed)
+    given = yield lines.points(xp.stack([low * steps, -low * steps, high * steps, -high * steps]))
+    smooth: list[Array] = []
+
+    def terms(rows: Rows) -> list[Array]:
+        values, base, unseen = lines.values(given, rows), lines.at_x(value, rows), SEEN * lines.at_x(sigma, rows)
+        slopes = [(values[i, ...] - values[i + 1, ...]) / (2 * t) for i, t in ((0, near), (2, far))]
+        bends = [((values[i, ...] + values[i + 1, ...]) / 2 - base) / t**2 for i, t in ((0, near), (2, far))]
+        change = xp.abs(slopes[1] - slopes[0])
+        seen = change * near > unseen
+        third = xp.where(seen, change, xp.zeros_like(change)) / (far**2 - near**2)
+        first, second = xp.abs(slopes[1 if loud else 0]), xp.abs(bends[1])
+        blunt = xp.abs(bends[0]) * near**2 <= unseen + (SHARP * second + xp.abs(slopes[1])) * near**2
+        straight = ~seen | (change <= UNRESOLVED * (first + second * far))
+        sound = (blunt & straight & xp.isfinite(xp.sum(values, axis=0))) | ~xp.isfinite(base)
+        smooth.append(xp.all(sound, axis=0))
+        least, size = xp.minimum(xp.abs(bends[0]), second), xp.abs(base) + first
+        fourth = least + least**2 / xp.where(size > 0, size, xp.ones_like(size))
+        missed = (xp.abs(bends[0] - bends[1]) - fourth * far**2) * near**2
+        return [first, second, third, missed]
+
+    first, second, third, missed = by_rows(backend, lines.slabs(int(value.shape[0])), terms)
+    return Taylor(first, second, third, folded(xp.logical_and, smooth), missed)
 
 
 def noise_of(problem: Problem, value: Array, noise: Noise) -> Array:
@@ -253,6 +269,7 @@ def chosen(problem: Problem, config: DifferentiationConfig, sketch: Sketch) -> S
 def _prepared(
     config: DifferentiationConfig, value: Array, noise: Noise, sketch: Sketch, scheme: Scheme | None, reason: str
 ) -> Prepared:
+    noise = noise.lasting
     push = partial(columns, config=config, value=value, noise=noise, sketch=sketch, scheme=scheme)
     why = f"it is the cheapest that holds error_tolerance={config.error_tolerance:g}"
     method = DifferentiationMethod.RICHARDSON if scheme is None else scheme.method
@@ -306,34 +323,51 @@ def _differences(
     sketch: Sketch,
 ) -> Asking[tuple[Pushforward, list[int]]]:
     """One round: quotients with their bars, and the lines on which f failed or bends too much for them."""
-    xp, base = lines.problem.xp, lines.at_x(value)
-    nodes = scheme.row.nodes
+    backend, xp, nodes = lines.problem.backend, lines.problem.xp, scheme.row.nodes
     offsets = xp.stack([node * steps for node in nodes])
-    values, taken = lines.values((yield lines.points(offsets))), lines.taken(offsets)
+    given = yield lines.points(offsets)
+    taken = lines.taken(offsets)
     step = taken[0, :] if scheme.one_sided else (taken[0, :] - taken[len(nodes) // 2, :]) / 2
+    widen, odd = richardson.bar_factor(config.confidence), list[Array]()
+
+    def made(rows: Rows) -> list[Array]:
+        values, base, seen = lines.values(given, rows), lines.at_x(value, rows), sketch.cut(rows)
+        quotient = _quotient(scheme, values, base, step)
+        terms, strange = _terms(lines, scheme, quotient, values, base, step, seen)
+        error = widen * _bar(lines, scheme, terms, step, seen)
+        finite = xp.isfinite(quotient) & xp.isfinite(error)
+        failed = ~finite & xp.isfinite(base)
+        odd.append(xp.any(strange | failed, axis=0))
+        loud = lines.at_x(seen.sigma) > ABOVE_ROUNDING * noise.eps * xp.abs(base)
+        status = xp.astype(loud & finite, xp.int16) * int(Status.NOISE_LIMITED)
+        status = status + xp.astype(~finite, xp.int16) * int(Status.FAILED)
+        error = xp.where(finite, error, xp.full_like(error, float("inf")))
+        return [xp.where(finite, quotient, xp.full_like(quotient, float("nan"))), error, status]
+
+    quotient, error, status = by_rows(backend, lines.slabs(int(value.shape[0])), made)
+    return Pushforward(quotient, error, step, status), backend.read(xp.astype(folded(xp.logical_or, odd), xp.int8))
+
+
+def _quotient(scheme: Scheme, values: Array, base: Array, step: Array) -> Array:
+    """(m, k) by the row of the scheme."""
     quotient = scheme.row.weights[0] * (values[0, ...] - base)
-    for i in range(1, len(nodes)):
+    for i in range(1, len(scheme.row.nodes)):
         quotient = quotient + scheme.row.weights[i] * (values[i, ...] - base)
-    quotient = quotient / step
+    return quotient / step
+
+
+def _terms(
+    lines: Lines, scheme: Scheme, quotient: Array, values: Array, base: Array, step: Array, sketch: Sketch
+) -> tuple[list[Array], Array]:
+    """(m, k) of first, second, third order, and where f bends too much for them."""
+    xp = lines.problem.xp
     terms = [xp.abs(quotient) * lines.scale]
-    strange = xp.zeros_like(quotient, dtype=xp.bool)
     if scheme.one_sided:
-        terms.append(lines.at_x(sketch.bend))
-    else:
-        up, down = values[0, ...], values[len(nodes) // 2, ...]
-        bow, ratio = xp.abs((up + down) / 2 - base), lines.scale / xp.abs(step)
-        terms += [bow * ratio**2, xp.abs((up - down) / (2 * step) - quotient) * lines.scale * ratio**2]
-        strange = bow > CLEARLY_SEEN * lines.at_x(sketch.sigma) + UNRESOLVED * xp.abs(quotient * step)
-    error = richardson.bar_factor(config.confidence) * _bar(lines, scheme, terms, step, sketch)
-    finite = xp.isfinite(quotient) & xp.isfinite(error)
-    failed = ~finite & xp.isfinite(base)
-    odd = xp.any(strange | failed, axis=0)
-    loud = lines.at_x(sketch.sigma) > ABOVE_ROUNDING * noise.eps * xp.abs(base)
-    status = xp.astype(loud & finite, xp.int16) * int(Status.NOISE_LIMITED)
-    status = status + xp.astype(~finite, xp.int16) * int(Status.FAILED)
-    error = xp.where(finite, error, xp.full_like(error, float("inf")))
-    quotient = xp.where(finite, quotient, xp.full_like(quotient, float("nan")))
-    return Pushforward(quotient, error, step, status), lines.problem.backend.read(xp.astype(odd, xp.int8))
+        return [*terms, lines.at_x(sketch.bend)], xp.zeros_like(quotient, dtype=xp.bool)
+    up, down = values[0, ...], values[len(scheme.row.nodes) // 2, ...]
+    bow, ratio = xp.abs((up + down) / 2 - base), lines.scale / xp.abs(step)
+    terms += [bow * ratio**2, xp.abs((up - down) / (2 * step) - quotient) * lines.scale * ratio**2]
+    return terms, bow > CLEARLY_SEEN * lines.at_x(sketch.sigma) + UNRESOLVED * xp.abs(quotient * step)
 
 
 def _bar(lines: Lines, scheme: Scheme, terms: Sequence[Array], step: Array, sketch: Sketch) -> Array:

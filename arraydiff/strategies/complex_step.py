@@ -15,12 +15,12 @@ from arraydiff.directions import Lines, Tangents
 from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
 from arraydiff.result import Status
+from arraydiff.rows import Rows, by_rows, cut
 from arraydiff.seam import Asking, Prepared, Pushforward
 from arraydiff.strategies import richardson
 from arraydiff.strategies.certificate import (
-    CLEAR,
-    WITHIN,
     Certificate,
+    Evidence,
     certify,
     refused_beforehand,
     relative_step,
@@ -28,6 +28,7 @@ from arraydiff.strategies.certificate import (
 )
 
 BAR = 2.0  # eps
+ARRAYS = 6  # (m,) a direction: its complex values, twice while they are brought together; then values, bars and flags
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class ComplexStep:
         if certificate.holds:
             return prepared(value, certificate)
         noise = yield from further(problem, value, certificate.noise)
-        ladder = richardson.prepared(config, value, noise, certificate.reason, certificate.alone(problem))
+        ladder = richardson.prepared(config, value, noise, certificate.reason, certificate.ladder)
         note = f"the complex step is not certified: {certificate.reason}; the values are real differences"
         return replace(ladder, pushforward=partial(_unresolved, ladder), notes=(note,))
 
@@ -54,12 +55,13 @@ def _unread(problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]
     if refused:
         problem.backend.refuse(f"what method='complex_step' does instead ({refused})")
     value, certificate, held = yield from unread(problem, config)
-    push = partial(_where_held, held=held, value=value, certificate=certificate)
+    assert certificate.evidence is not None
+    push = partial(_where_held, held=held, evidence=certificate.evidence)
     return replace(prepared(value, certificate), pushforward=push)
 
 
-def _where_held(lines: Lines, held: Array, value: Array, certificate: Certificate) -> Asking[Pushforward]:
-    xp, pushed = lines.problem.xp, (yield from columns(lines, value, certificate))
+def _where_held(lines: Lines, held: Array, evidence: Evidence) -> Asking[Pushforward]:
+    xp, pushed = lines.problem.xp, (yield from columns(lines, evidence))
     flag = xp.astype(~held, pushed.status.dtype) * int(Status.UNRESOLVED)
     error = xp.where(held, pushed.error, xp.full_like(pushed.error, float("inf")))
     return replace(pushed, error=error, status=pushed.status + flag)
@@ -75,41 +77,46 @@ def _unresolved(ladder: Prepared, lines: Lines) -> Asking[Pushforward]:
 
 def prepared(value: Array, certificate: Certificate) -> Prepared:
     """Complex columns for every chunk, under a certificate that holds."""
-    push, noise = partial(columns, value=value, certificate=certificate), certificate.noise
-    return Prepared(DifferentiationMethod.COMPLEX_STEP, value, push, "", noise.known, finite=noise.finite)
-
-
-def columns(lines: Lines, value: Array, certificate: Certificate) -> Asking[Pushforward]:
-    """J·V for one chunk, by one complex point a line."""
-    xp, problem, evidence = lines.problem.xp, lines.problem, certificate.evidence
-    steps = (relative_step(problem) * lines.scale if lines.step is None else lines.step)[None, :]
-    tried = problem.n == 1 and not problem.backend.deferred and not isinstance(lines, Tangents)
-    if tried and lines.step is None and evidence is not None:  # the line of the certificate was this one
-        pushed = evidence.slope
-    else:
-        values = yield lines.points(steps, imaginary=True)
-        pushed = xp.imag(lines.values(values)[0, ...]) / steps
-    finite = xp.isfinite(pushed)
-    status = xp.astype(xp.logical_not(finite), xp.int16) * int(Status.FAILED)
-    error = _bar(lines, pushed, value, certificate)
-    if lines.step is not None:  # a step of the user's may be large enough to truncate
-        error = error + xp.abs(pushed) * (steps / lines.scale[None, :]) ** 2
-    error = xp.where(finite, error, xp.full_like(pushed, float("inf")))
-    pushed = xp.where(finite, pushed, xp.full_like(pushed, float("nan")))
-    return Pushforward(pushed, error, steps[0, :], status)
-
-
-def _bar(lines: Lines, pushed: Array, value: Array, certificate: Certificate) -> Array:
-    """2 eps (2 |f'| + |x f''|), more where f rounds more than once, what the witness could not see, and what it missed."""
-    xp, evidence, eps = lines.problem.xp, certificate.evidence, certificate.noise.eps
+    noise, evidence = certificate.noise, certificate.evidence
     assert evidence is not None
-    witness, scale = evidence.witness, lines.scale[None, :]
-    sigma, curvature = lines.at_x(witness.sigma[:, 0]), lines.at_x(witness.curvature[:, 0])
-    clear, slope = lines.at_x(witness.error[:, 0]), lines.at_x(xp.abs(witness.value[:, 0]))
-    size = xp.abs(lines.at_x(value)) + slope
-    rounds = xp.maximum(sigma, 2 * lines.at_x(evidence.astray[:, 0]))  # complex functions round on other paths
-    rounds = rounds / (eps * xp.where(size > 0, size, xp.ones_like(size)))
-    rounds = xp.maximum(xp.ones_like(rounds), rounds)
-    bar = BAR * eps * rounds * (2 * xp.abs(pushed) + curvature / scale)
-    blind = xp.where(clear > CLEAR * slope, WITHIN * clear, xp.zeros_like(clear))
-    return bar + (blind + lines.at_x(evidence.missed[:, 0])) / scale
+    push = partial(columns, evidence=evidence)
+    return Prepared(
+        DifferentiationMethod.COMPLEX_STEP, value, push, "", noise.known, finite=noise.finite, arrays=ARRAYS
+    )
+
+
+def columns(lines: Lines, evidence: Evidence) -> Asking[Pushforward]:
+    """J·V for one chunk, by one complex point a line."""
+    xp, problem = lines.problem.xp, lines.problem
+    steps = (relative_step(problem) * lines.scale if lines.step is None else lines.step)[None, :]
+    alone = not problem.backend.deferred and not isinstance(lines, Tangents) and lines.step is None
+    values = None
+    if not alone or evidence.slope is None:  # else the line of the certificate was this one
+        values = yield lines.points(steps, imaginary=True)
+
+    def pushed(rows: Rows) -> list[Array]:
+        if values is None:
+            assert evidence.slope is not None
+            slope = cut(evidence.slope, rows)
+        else:
+            slope = xp.imag(lines.values(values, rows)[0, ...]) / steps
+        finite = xp.isfinite(slope)
+        status = xp.astype(xp.logical_not(finite), xp.int16) * int(Status.FAILED)
+        error = _bar(lines, slope, evidence, rows)
+        if lines.step is not None:  # a step of the user's may be large enough to truncate
+            error = error + xp.abs(slope) * (steps / lines.scale[None, :]) ** 2
+        error = xp.where(finite, error, xp.full_like(slope, float("inf")))
+        return [xp.where(finite, slope, xp.full_like(slope, float("nan"))), error, status]
+
+    outputs = lines.slabs(int(evidence.rounds.shape[0]))
+    slope, error, status = by_rows(problem.backend, outputs, pushed)
+    return Pushforward(slope, error, steps[0, :], status)
+
+
+def _bar(lines: Lines, pushed: Array, evidence: Evidence, rows: Rows) -> Array:
+    """2 eps (2 |f'| + |x f''|), more where f rounds more than once, what the witness could not see, and what it missed."""
+    xp, scale = lines.problem.xp, lines.scale[None, :]
+    rounds, curvature, unseen = (
+        lines.at_x(part, rows) for part in (evidence.rounds, evidence.curvature, evidence.unseen)
+    )
+    return BAR * evidence.eps * rounds * (2 * xp.abs(pushed) + curvature / scale) + unseen / scale

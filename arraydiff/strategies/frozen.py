@@ -17,6 +17,7 @@ from arraydiff.directions import Columns, Lines, ray, x_itself
 from arraydiff.noise import Noise, noise_at
 from arraydiff.probe import probed, sighted
 from arraydiff.problem import Problem
+from arraydiff.rows import Rows, by_rows, cut, mean_of
 from arraydiff.seam import Asking, Prepared, Pushforward
 from arraydiff.strategies import stencil
 from arraydiff.strategies.cheapest import (
@@ -38,6 +39,7 @@ from arraydiff.strategies.cheapest import (
 )
 from arraydiff.strategies.pooling import SUSPICIOUS
 from arraydiff.strategies.richardson import bar_factor
+from arraydiff.strategies.stencil_ray import Change
 
 NEARER = (1.0, 2.0**-8, 2.0**-16)
 """Rungs of parameters that change faster than their scale, one round after the other."""
@@ -226,7 +228,8 @@ class Frozen:
         sigma = learnt.sigma * xp.where(xp.isfinite(grown), grown, xp.ones_like(grown))
         noise = replace(noise, known=sigma if noise.known is None else noise.known)
         push = partial(self.columns, config=config, value=value, noise=noise, around=around)
-        return Prepared(learnt.scheme.method, value, push, "a plan: the steps were learnt at another x", noise.known)
+        reason, arrays = "a plan: the steps were learnt at another x", stencil.arrays_of(learnt.scheme.row.order)
+        return Prepared(learnt.scheme.method, value, push, reason, noise.known, arrays=arrays)
 
     def columns(
         self, lines: Lines, config: DifferentiationConfig, value: Array, noise: Noise, around: Around | None
@@ -235,8 +238,9 @@ class Frozen:
         learnt, xp = self.learnt, lines.problem.xp
         order, start = learnt.scheme.row.order, int(learnt.scheme.one_sided)
         share = lines.unit(learnt.steps) / lines.scale
-        change = stencil.Change(*(xp.zeros_like(value) for _ in range(3)))
-        pushed = yield from stencil.columns(lines, config, order, start, share ** (order + 1), value, noise, change)
+        nothing = xp.zeros_like(value)
+        told = stencil.Told(value, noise, Change(nothing, nothing, None))
+        pushed = yield from stencil.columns(lines, config, order, start, share ** (order + 1), told)
         error = xp.zeros_like(pushed.error)
         if around is not None:
             error = bar_factor(config.confidence) * self._bar(lines, pushed, noise, around)
@@ -244,30 +248,44 @@ class Frozen:
 
     def _bar(self, lines: Lines, pushed: Pushforward, noise: Noise, around: Around) -> Array:
         """(m, k) truncation by the lengths learnt, or by what the ray shows to be left out here, and noise."""
+        backend, xp, means = lines.problem.backend, lines.problem.xp, list[list[Array]]()
+        outputs = lines.slabs(int(pushed.columns.shape[0]))
+
+        def bar(rows: Rows) -> list[Array]:
+            assert noise.known is not None
+            part = replace(pushed, columns=cut(pushed.columns, rows))
+            changes, error = self._changes(lines, part, cut(noise.known, rows), around, cut(around.values, rows))
+            means.append([xp.mean(xp.where(xp.isfinite(c), c, xp.zeros_like(c)) ** 2) for c in changes])
+            return [error]
+
+        (error,) = by_rows(backend, outputs, bar)
+        self.shortest.append(_shortest(xp, *(xp.sqrt(mean_of(outputs, part)) for part in zip(*means, strict=True))))
+        return error
+
+    def _changes(
+        self, lines: Lines, pushed: Pushforward, sigma: Array, around: Around, values: Array
+    ) -> tuple[list[Array], Array]:
+        """(m,) first, second and third order along the ray, over the lengths learnt; (m, k) the bars."""
         scheme, xp = self.learnt.scheme, lines.problem.xp
-        assert noise.known is not None
-        length, sigma, reach = lines.unit(self.learnt.length), noise.known, around.reach
+        length, reach = lines.unit(self.learnt.length), around.reach
         along, share = lines.unit(around.direction), xp.abs(pushed.steps) / length
         spread = lines.count**0.5
         finite = xp.where(xp.isfinite(pushed.columns), pushed.columns, xp.zeros_like(pushed.columns))
         effect = xp.abs(finite) * length
         slope = rms(xp, effect, 1)
-        missed = xp.abs((around.values[:, 1] - around.values[:, 2]) / 2 - xp.sum(finite * along, axis=1))
+        missed = xp.abs((values[:, 1] - values[:, 2]) / 2 - xp.sum(finite * along, axis=1))
         unseen = SEEN * sigma * (1 + scheme.noise * xp.sqrt(xp.sum((along / pushed.steps) ** 2)))
         third = xp.where(missed > unseen, missed, xp.zeros_like(missed)) / (reach**3 * SIXTHS**0.5 * spread)
-        bow = xp.abs((around.values[:, 1] + around.values[:, 2]) / 2 - around.values[:, 0])
+        bow = xp.abs((values[:, 1] + values[:, 2]) / 2 - values[:, 0])
         second = bow / (reach**2 * FOURTHS**0.5 * spread)
-        self.shortest.append(_shortest(xp, slope, second, third))
         most = xp.maximum(slope / 2, second) if scheme.one_sided else xp.maximum(slope, third)
         most = xp.where(xp.isfinite(most), most, slope)
         left_out = xp.maximum(effect / 2 if scheme.one_sided else effect, most[:, None])
         order = scheme.row.order
-        return (scheme.truncation * left_out * share**order + scheme.noise * sigma[:, None] / share) / length
+        error = (scheme.truncation * left_out * share**order + scheme.noise * sigma[:, None] / share) / length
+        return [slope, second, third], error
 
 
 def _shortest(xp: Namespace, slope: Array, second: Array, third: Array) -> Array:
     """() over which f changes along the ray, by all outputs together, over the lengths learnt; inf where nothing is seen."""
-    slope, second, third = (
-        rms(xp, xp.where(xp.isfinite(part), part, xp.zeros_like(part)), 0) for part in (slope, second, third)
-    )
     return xp.maximum(xp.sqrt(slope / third), second / third)

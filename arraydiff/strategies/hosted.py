@@ -72,7 +72,12 @@ def _translated(problem: Problem, asking: Asking[T]) -> Generator[Points, Values
         except StopIteration as done:
             result: T = done.value
             return result
-        values = yield Carried(points, carry)
-        noise = () if values.noise is None else (values.noise,)
-        at, *bars = backend.to_host(values.at, *noise)
-        given = replace(values, at=at, noise=bars[0] if bars else None)
+        given = None  # not kept while f is evaluated: they may be many
+        given = _brought(backend, (yield Carried(points, carry)))
+
+
+def _brought(backend: Backend, values: Values) -> Values:
+    """Values of x's library as arrays of the host."""
+    noise = () if values.noise is None else (values.noise,)
+    at, *bars = backend.to_host(values.at, *noise)
+    return replace(values, at=at, noise=bars[0] if bars else None)

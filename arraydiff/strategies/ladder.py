@@ -7,7 +7,7 @@ Wright, SIAM J. Sci. Stat. Comput. 4 (1983) 310).  State is kept in arrays over 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -17,8 +17,10 @@ from arraydiff.backends import Backend
 from arraydiff.directions import Lines
 from arraydiff.noise import ABOVE_ROUNDING, ROUNDING_HIGH, Noise
 from arraydiff.result import Status
+from arraydiff.rows import Rows, by_rows, cut, sample_of
 from arraydiff.seam import Asking, Values
-from arraydiff.strategies.tableau import OFF, TORN, Estimate, Rungs, extrapolate
+from arraydiff.strategies.stages import SMALL_OUTPUT, Met, Stage, met, order_of, ordered, rungs_of
+from arraydiff.strategies.tableau import OFF, TORN, Estimate, Falls, Rungs, extrapolate
 
 KINK_RATIO = (
     0.7  # (E - f) / h at step 0 is the same from all rungs at a kink, and falls with their steps where f is smooth
@@ -27,7 +29,6 @@ RULES = 0.1  # of the bow of f at the lowest rung that tells: a kink makes most 
 CREDIT = 1e-3  # of half the jump at a kink: what else a bar may hold there, so that value ± bar are the two slopes
 SPOILED = 1e3  # an inner derivative whose bar is more times that at x has met something there: a kink, an edge
 SPOILED_SHARE = 1e-9  # of the largest value: bars below it spoil nothing
-SMALL_OUTPUT = 1e-3  # of the mean size of all outputs
 HIDDEN = 1e-3  # a bar beyond this share of the value, on lines whose scouts disagree, is UNRESOLVED
 
 
@@ -37,20 +38,71 @@ class Ladder:
 
     lines: Lines
     side: int  # 0: central; +1, -1: one-sided
-    rungs: Rungs
+    base: Array  # (m, 1) or (1, k): f(x)
     cap: Array  # (k,) steps must stay below: the room inside the bounds, or where f failed
-    failed_up: Array  # (k,) bool: f failed at the smallest step upwards of the last stage
-    failed_down: Array
-    best_value: Array  # (m, k) of the stage with the smallest bar: what counts where no stage resolved f
-    best_error: Array
     noise: Noise  # beside f(x): (m, 1) or (1, k)
-    stage: int = 0
+    stages: tuple[Stage, ...] = ()
+    met: tuple[Met, ...] = ()  # what all outputs say of each stage
+    best: tuple[Array, Array] | None = None  # (m, k) value and bar of the stage with the smallest bar, so far
     spent: bool = False  # max_evaluations is reached: the rungs there are have to do
 
     @property
     def backend(self) -> Backend:
         """The array library."""
         return self.lines.problem.backend
+
+    @property
+    def stage(self) -> int:
+        """How many stages have been climbed."""
+        return len(self.stages)
+
+    @cached_property
+    def slabs(self) -> list[Rows]:
+        """The outputs in slabs."""
+        return self.lines.slabs(int(self.base.shape[0]))
+
+    @cached_property
+    def order(self) -> Array:
+        """(K, k) the rungs by their steps."""
+        return order_of(self.backend, [stage.step for stage in self.stages])
+
+    @cached_property
+    def rungs(self) -> Rungs:
+        """Of all these outputs: many are cut into slabs before."""
+        if not self.stages:
+            return self._bare
+        return rungs_of(self.stages, self.order, self.base, self.lines.reach)
+
+    @property
+    def _bare(self) -> Rungs:
+        xp, lines = self.backend.xp, self.lines
+        nothing = xp.zeros_like(self.base) + xp.zeros_like(lines.scale)[None, :]
+        empty = nothing[None, ...][:0, ...]
+        mean = empty if self.side == 0 else None
+        return Rungs(empty[:, 0, :], empty, mean, self.base, lines.reach, nothing + xp.abs(self.base), nothing)
+
+    @cached_property
+    def usable(self) -> Array:
+        """(K, k) rungs at which f was finite wherever it is finite at x."""
+        return ordered(self.backend, self.order, [seen.usable for seen in self.met])
+
+    @property
+    def still(self) -> Array:
+        """(k,) bool: no output has reacted at all."""
+        xp, moved = self.backend.xp, self.met[0].moved
+        for seen in self.met[1:]:
+            moved = xp.logical_or(moved, seen.moved)
+        return xp.logical_not(moved)
+
+    @property
+    def failed_up(self) -> Array:
+        """(k,) bool: f failed at the smallest step upwards of the last stage."""
+        return self.met[-1].failed[-2 if self.side == 0 else -1, ...]
+
+    @property
+    def failed_down(self) -> Array:
+        """(k,) bool: and downwards."""
+        return self.met[-1].failed[-1, ...]
 
     @cached_property
     def size(self) -> Array:
@@ -61,6 +113,43 @@ class Ladder:
             size = xp.maximum(size, SMALL_OUTPUT * xp.sqrt(xp.mean(finite * finite, axis=0)))
         return xp.where(size > 0, size, xp.ones_like(size))
 
+    def cut(self, rows: Rows) -> Ladder:
+        """The ladder of some outputs."""
+        if rows is None:
+            return self
+        best = None if self.best is None else (cut(self.best[0], rows), cut(self.best[1], rows))
+        noise = _of_outputs(self.noise, lambda array: cut(array, rows))
+        stages = tuple(stage.cut(rows) for stage in self.stages)
+        return replace(self, base=cut(self.base, rows), noise=noise, stages=stages, best=best)
+
+    def sampled(self) -> Ladder:
+        """Outputs that stand for all of them where rungs are placed: evenly spaced ones, and those that reacted most."""
+        if len(self.slabs) == 1:
+            return self
+        xp, lively = self.backend.xp, [place for seen in self.met for place in seen.lively]
+        places = xp.concat([sample_of(self.backend, int(self.base.shape[0])), *lively])
+        noise = _of_outputs(self.noise, lambda array: xp.take(array, places, axis=0))
+        stages = tuple(stage.picked(places) for stage in self.stages)
+        return replace(self, base=xp.take(self.base, places, axis=0), noise=noise, stages=stages)
+
+    def knowing(self, **more: Any) -> Ladder:
+        """The same rungs, which need not be sorted again, with more known of them."""
+        ladder = replace(self, **more)
+        ladder.__dict__.update(
+            {name: self.__dict__[name] for name in ("order", "rungs", "usable") if name in self.__dict__}
+        )
+        return ladder
+
+    def before(self, stage: int) -> Ladder:
+        """As it was after so many stages."""
+        return replace(self, stages=self.stages[:stage], met=self.met[:stage])
+
+
+def _of_outputs(noise: Noise, part: Callable[[Array], Array]) -> Noise:
+    """The levels of some outputs, or lines."""
+    known, ceiling, floor = (None if a is None else part(a) for a in (noise.known, noise.ceiling, noise.floor))
+    return replace(noise, known=known, ceiling=ceiling, floor=floor)
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -68,15 +157,27 @@ class Finished:
 
     value: Array  # (m, k)
     error: Array
-    sigma: Array
     status: Array
-    curvature: Array  # (m, k) f'' along the line
     steps: Array  # (k,)
 
-    def in_units(self, unit: Array) -> Finished:
+
+@dataclass(frozen=True)
+class Witness(Finished):
+    """With what else a certificate wants to know."""
+
+    sigma: Array  # (m, k)
+    curvature: Array  # (m, k) f'' along the line
+
+    def in_units(self, unit: Array) -> Witness:
         """The same where one step is `unit` (k,) of the old ones."""
         value, error, curvature = self.value * unit, self.error * unit, self.curvature * unit * unit
         return replace(self, value=value, error=error, curvature=curvature, steps=self.steps / unit)
+
+    def cut(self, rows: Rows) -> Witness:
+        """Of some outputs."""
+        parts = (self.value, self.error, self.status, self.sigma, self.curvature)
+        value, error, status, sigma, curvature = (cut(part, rows) for part in parts)
+        return Witness(value, error, status, self.steps, sigma, curvature)
 
 
 def climb(ladder: Ladder, steps: Array) -> Asking[Ladder]:
@@ -93,25 +194,12 @@ def climb(ladder: Ladder, steps: Array) -> Asking[Ladder]:
         if whole == 0 and ladder.stage > 0:
             return replace(ladder, spent=True)
         values, taken = values[: max(whole, 2), ...], taken[: max(whole, 2), :]
-    old = ladder.rungs
-    finite = xp.logical_or(xp.isfinite(values), xp.logical_not(xp.isfinite(old.base)))
-    failed = xp.any(xp.logical_not(finite), axis=1)  # (points, k): f is finite at x but not there
-    failed_up, failed_down = failed[-2 if ladder.side == 0 else -1, ...], failed[-1, ...]
-    if ladder.side == 0:
-        up, down = values[::2, ...], values[1::2, ...]
-        step = (taken[::2, ...] - taken[1::2, ...]) / 2
-        quotient, mean = (up - down) / (2 * step[:, None, :]), (up + down) / 2
-        failed = failed[::2, ...] | failed[1::2, ...]
-    else:
-        step = ladder.side * taken
-        quotient, mean = ladder.side * (values - old.base) / step[:, None, :], None
-    seen = xp.where(xp.isfinite(values), values, xp.zeros_like(values) + old.base)
-    largest = xp.maximum(old.largest, xp.max(xp.abs(seen), axis=0))
-    span = xp.maximum(old.span, xp.max(seen, axis=0) - xp.min(seen, axis=0))
-    cap = xp.minimum(ladder.cap, xp.min(xp.where(failed, step, xp.full_like(step, float("inf"))), axis=0))
-    rungs = _sorted_in(ladder.backend, replace(old, largest=largest, span=span), step, quotient, mean)
-    ladder = replace(ladder, rungs=rungs, cap=cap, failed_up=failed_up, failed_down=failed_down)
-    return replace(ladder, stage=ladder.stage + 1, spent=spent)
+    stage = Stage(ladder.backend, ladder.side, taken, values, ladder.base)
+    seen = met(stage, ladder.slabs)
+    failed = seen.failed[::2, ...] | seen.failed[1::2, ...] if ladder.side == 0 else seen.failed
+    cap = xp.min(xp.where(failed, stage.step, xp.full_like(stage.step, float("inf"))), axis=0)
+    cap = xp.minimum(ladder.cap, cap)
+    return replace(ladder, stages=(*ladder.stages, stage), met=(*ladder.met, seen), cap=cap, spent=spent)
 
 
 def _whole_rungs(ladder: Ladder, evaluated: int, offsets: Array) -> int:
@@ -131,46 +219,9 @@ def _sound(ladder: Ladder, lines: Lines, given: Values) -> Array:
     return xp.where(bars > allowed, xp.full_like(values, float("nan")), values)
 
 
-def _sorted_in(backend: Backend, old: Rungs, step: Array, quotient: Array, mean: Array | None) -> Rungs:
-    xp = backend.xp
-    step = xp.concat([old.step, step])
-    quotient = xp.concat([old.quotient, quotient])
-    mean = None if mean is None or old.mean is None else xp.concat([old.mean, mean])
-    count = int(step.shape[0])
-    place = xp.arange(count, dtype=backend.index_dtype, device=backend.device)
-    earlier = (place[None, :] < place[:, None])[:, :, None]
-    mine, others = step[:, None, :], step[None, :, :]
-    before = xp.logical_or(others < mine, xp.logical_and(others == mine, earlier))
-    rank = xp.sum(xp.astype(before, backend.index_dtype), axis=1)  # (K, k)
-    chosen = rank[None, :, :] == place[:, None, None]  # (K, K, k)
-
-    def ordered(array: Array) -> Array:
-        picked = chosen if array.ndim == 2 else chosen[:, :, None, :]
-        return xp.sum(xp.where(picked, array[None, ...], xp.zeros_like(array)[None, ...]), axis=1)
-
-    return replace(old, step=ordered(step), quotient=ordered(quotient), mean=None if mean is None else ordered(mean))
-
-
 def begin(lines: Lines, side: int, value: Array, noise: Noise) -> Ladder:
     """A ladder without rungs."""
-    backend, xp = lines.problem.backend, lines.problem.xp
-    base = lines.at_x(value)
-    nothing = xp.zeros_like(base) + xp.zeros_like(lines.scale)[None, :]
-    empty = xp.zeros_like(nothing)[None, ...][:0, ...]
-    rungs = Rungs(
-        step=empty[:, 0, :],
-        quotient=empty,
-        mean=empty if side == 0 else None,
-        base=base,
-        reach=lines.reach,
-        largest=nothing + xp.abs(base),
-        span=nothing,
-    )
-    nowhere = xp.zeros_like(lines.scale, dtype=xp.bool)
-    unknown = xp.full_like(nothing, float("inf"))
-    return Ladder(
-        lines, side, rungs, _room(backend, lines, side), nowhere, nowhere, nothing, unknown, noise.beside(lines)
-    )
+    return Ladder(lines, side, lines.at_x(value), _room(lines.problem.backend, lines, side), noise.beside(lines))
 
 
 def _room(backend: Backend, lines: Lines, side: int) -> Array:
@@ -184,32 +235,37 @@ def _room(backend: Backend, lines: Lines, side: int) -> Array:
 
 def narrowed(ladder: Ladder, which: Sequence[int]) -> Ladder:
     """The same ladder for some of its lines."""
-    xp, rungs = ladder.backend.xp, ladder.rungs
-    chosen = ladder.backend.indices(which)
+    xp, chosen = ladder.backend.xp, ladder.backend.indices(which)
 
-    def pick(array: Array | None) -> Array | None:
-        if array is None or int(array.shape[-1]) == 1 != ladder.lines.count:
+    def pick(array: Array) -> Array:
+        if int(array.shape[-1]) == 1 != ladder.lines.count:
             return array
         return xp.take(array, chosen, axis=-1)
 
-    picked = {item.name: pick(getattr(rungs, item.name)) for item in fields(Rungs)}
-    own: dict[str, Any] = {
-        name: pick(getattr(ladder, name)) for name in ("cap", "failed_up", "failed_down", "best_value", "best_error")
-    }
-    noise = ladder.noise
-    noise = replace(noise, known=pick(noise.known), ceiling=pick(noise.ceiling), floor=pick(noise.floor))
-    return replace(ladder, lines=ladder.lines.take(which), rungs=Rungs(**picked), noise=noise, **own)
+    return replace(
+        ladder,
+        lines=ladder.lines.take(which),
+        base=pick(ladder.base),
+        cap=pick(ladder.cap),
+        noise=_of_outputs(ladder.noise, pick),
+        stages=tuple(stage.narrowed(pick) for stage in ladder.stages),
+        met=tuple(seen.narrowed(pick) for seen in ladder.met),
+        best=None if ladder.best is None else (pick(ladder.best[0]), pick(ladder.best[1])),
+    )
 
 
 def noted(ladder: Ladder, estimate: Estimate) -> Ladder:
     """The ladder with the estimate of this stage remembered, where its bar is the smallest so far."""
     xp = ladder.backend.xp
-    better = estimate.error < ladder.best_error
-    return replace(
-        ladder,
-        best_value=xp.where(better, estimate.value, ladder.best_value),
-        best_error=xp.where(better, estimate.error, ladder.best_error),
-    )
+    if ladder.best is None:
+        told = xp.where(xp.isnan(estimate.error), xp.full_like(estimate.error, float("inf")), estimate.error)
+        return ladder.knowing(best=(estimate.value, told))
+    value, error = ladder.best
+    better = estimate.error < error
+    return ladder.knowing(best=(xp.where(better, estimate.value, value), xp.where(better, estimate.error, error)))
+
+
+Ending = Callable[[Ladder, Estimate, Array | None], Finished]
 
 
 def finish(ladder: Ladder, estimate: Estimate, unresolved: Array | None = None) -> Finished:
@@ -218,9 +274,10 @@ def finish(ladder: Ladder, estimate: Estimate, unresolved: Array | None = None) 
     xp = backend.xp
     half_jump, kinked = kink(ladder)
     value, error = estimate.value, estimate.error
-    if unresolved is not None:
-        earlier = xp.logical_and(unresolved[None, :], ladder.best_error < error)
-        value, error = xp.where(earlier, ladder.best_value, value), xp.where(earlier, ladder.best_error, error)
+    if unresolved is not None and ladder.best is not None:
+        best_value, best_error = ladder.best
+        earlier = xp.logical_and(unresolved[None, :], best_error < error)
+        value, error = xp.where(earlier, best_value, value), xp.where(earlier, best_error, error)
     error = xp.where(kinked, half_jump + xp.minimum(error, CREDIT * half_jump), error)
     finite = xp.isfinite(value)
     status = _flag(backend, xp.logical_not(finite), Status.FAILED)
@@ -234,15 +291,57 @@ def finish(ladder: Ladder, estimate: Estimate, unresolved: Array | None = None) 
         status = status + xp.full_like(status, int(Status.ONE_SIDED))
     error = xp.where(finite, error, xp.full_like(error, float("inf")))
     value = xp.where(finite, value, xp.full_like(value, float("nan")))
-    return Finished(value, error, estimate.sigma, status, _curvature(ladder, estimate), rungs.step[0, ...])
+    return Finished(value, error, status, rungs.step[0, ...])
 
 
-def finish_some(ladder: Ladder, estimate: Estimate, which: Sequence[int], widen: float) -> Finished:
+def witness_of(ladder: Ladder, estimate: Estimate, unresolved: Array | None = None) -> Witness:
+    """The same, with noise and curvature."""
+    done = finish(ladder, estimate, unresolved)
+    curvature = _curvature(ladder, estimate)
+    return Witness(done.value, done.error, done.status, done.steps, estimate.sigma, curvature)
+
+
+def finished(
+    ladder: Ladder, estimate: Estimate, widen: float, ending: Ending, unresolved: Array | None = None
+) -> Finished:
+    """The end of a ladder, slab by slab; the estimate is that of its sample, by which all of its outputs fall."""
+    if len(ladder.slabs) == 1:
+        return ending(ladder, estimate, unresolved)
+    xp, read = ladder.backend.xp, ladder.backend.read
+    if unresolved is not None and not any(read(xp.astype(unresolved, xp.int8))):
+        unresolved = None
+    kind: list[type[Finished]] = []
+    steps: list[Array] = []
+    earlier = [] if unresolved is None else _falls_before(ladder, widen)
+
+    def end(rows: Rows) -> list[Array]:
+        part = ladder.cut(rows)
+        for stage, falls in enumerate(earlier, start=1):  # the best of the stages, made again: it is seldom wanted
+            then = part.before(stage)
+            part = noted(part, extrapolate(then.backend, then.rungs, then.noise, widen, falls))
+        done = ending(part, extrapolate(part.backend, part.rungs, part.noise, widen, estimate.falls), unresolved)
+        kind[:], steps[:] = [type(done)], [done.steps]
+        return [getattr(done, item.name) for item in fields(done) if item.name != "steps"]
+
+    parts = by_rows(ladder.backend, ladder.slabs, end)
+    names = [item.name for item in fields(kind[0]) if item.name != "steps"]
+    return kind[0](steps=steps[0], **dict(zip(names, parts, strict=True)))
+
+
+def _falls_before(ladder: Ladder, widen: float) -> list[Falls]:
+    """By what changes fell after each stage."""
+    sample = ladder.sampled()
+    states = [sample.before(stage) for stage in range(1, ladder.stage)]
+    return [extrapolate(then.backend, then.rungs, then.noise, widen).falls for then in states]
+
+
+def finish_some(ladder: Ladder, estimate: Estimate, which: Sequence[int], widen: float, ending: Ending) -> Finished:
     """The same for some of the lines, which share their noise with one another, not with those that go on."""
     if len(which) < ladder.lines.count:
         ladder = narrowed(ladder, which)
-        estimate = extrapolate(ladder.backend, ladder.rungs, ladder.noise, widen)
-    return finish(ladder, estimate)
+        sample = ladder.sampled()
+        estimate = extrapolate(sample.backend, sample.rungs, sample.noise, widen)
+    return finished(ladder, estimate, widen, ending)
 
 
 def _contradicted(ladder: Ladder) -> Array:

@@ -91,7 +91,7 @@ def _second_scout(ladder: Ladder, config: DifferentiationConfig) -> Plan:
     factor = xp.where(unseen & (move < SEEN * noise), 2.0**NOTHING_SEEN * xp.ones_like(share), factor)
     short = (bow > 4 * share * share) & (bow > 2 * SEEN * noise)
     factor = xp.where(short, xp.ones_like(share) / SHRINK_NOISY, factor)
-    factor = xp.where(_usable(ladder)[0, ...], factor, xp.full_like(share, 2.0**-SHRINK))
+    factor = xp.where(ladder.usable[0, ...], factor, xp.full_like(share, 2.0**-SHRINK))
     quiet = ~_loud(ladder)
     factor = xp.where(quiet, 2.0**3 * xp.ones_like(share), factor)
     nowhere = xp.zeros_like(share, dtype=xp.bool)
@@ -208,7 +208,7 @@ def _shape_central(ladder: Ladder, estimate: Estimate) -> Shape:
     sigma = _together(ladder, estimate.planning)
     slope = [_together(ladder, rungs.quotient[i, ...]) for i in range(int(rungs.step.shape[0]))]
     bend = [(mean[i, ...] - rungs.base) / (rungs.step[i, ...] ** 2)[None, :] for i in range(len(slope))]
-    good = _usable(ladder)
+    good = ladder.usable
     length = xp.zeros_like(sigma)
     alive = xp.ones_like(sigma, dtype=xp.bool)
     unresolved = xp.zeros_like(sigma, dtype=xp.bool)
@@ -242,7 +242,7 @@ def _shape_central(ladder: Ladder, estimate: Estimate) -> Shape:
     bow = _together(ladder, mean[0, ...] - rungs.base)
     far = (bow > BENT) & (bow > 2 * SEEN * sigma)
     failed = ~(good[0, ...] & good[1, ...])
-    return Shape(length, variation, unresolved, _still(ladder), failed, far | (unresolved & above), far)
+    return Shape(length, variation, unresolved, ladder.still, failed, far | (unresolved & above), far)
 
 
 def _shape_sided(ladder: Ladder, estimate: Estimate) -> Shape:
@@ -254,24 +254,11 @@ def _shape_sided(ladder: Ladder, estimate: Estimate) -> Shape:
     second = xp.maximum(change / (g - h), sigma / (g * g))
     length = SAFETY * value / second
     length = xp.where(xp.logical_and(xp.isfinite(length), length > 0), length, 4 * rungs.step[-1, ...])
-    good = _usable(ladder)
+    good = ladder.usable
     failed = xp.logical_not(xp.logical_and(good[0, ...], good[1, ...]))
     nowhere = xp.zeros_like(failed)
     unresolved = change > UNRESOLVED_SIDED * slope
-    return Shape(length, value * length, unresolved, _still(ladder), failed, nowhere, nowhere)
-
-
-def _usable(ladder: Ladder) -> Array:
-    """(K, k) rungs at which f was finite wherever it is finite at x."""
-    xp, rungs = ladder.backend.xp, ladder.rungs
-    finite = xp.logical_or(xp.isfinite(rungs.quotient), xp.logical_not(xp.isfinite(rungs.base))[None, ...])
-    return xp.all(finite, axis=1)
-
-
-def _still(ladder: Ladder) -> Array:
-    xp, rungs = ladder.backend.xp, ladder.rungs
-    moved = xp.logical_or(rungs.span > 0, xp.logical_not(xp.isfinite(rungs.span)))
-    return xp.logical_not(xp.any(moved, axis=0))
+    return Shape(length, value * length, unresolved, ladder.still, failed, nowhere, nowhere)
 
 
 def _balance(ladder: Ladder, shape: Shape, sigma: Array, config: DifferentiationConfig) -> tuple[Array, Array]:
@@ -342,7 +329,7 @@ def _retreat(ladder: Ladder, config: DifferentiationConfig) -> Array:
     """Below where f failed: a little where one rung stands, far where none does."""
     xp, rungs = ladder.backend.xp, ladder.rungs
     lowest = rungs.step[0, ...]
-    near = _usable(ladder)[0, ...]
+    near = ladder.usable[0, ...]
     top = xp.where(near, lowest / 2, lowest * 2.0**-SHRINK)
     ratios = [1.0, 0.25] if ladder.side == 0 else [2.0**-i for i in range(SIDED)]
     return _within(ladder, config, top, ratios)
@@ -354,7 +341,7 @@ def _escape(ladder: Ladder) -> Array:
     codes = xp.zeros_like(ladder.cap, dtype=xp.int8)
     if ladder.side != 0 or ladder.stage < 2:
         return codes
-    nowhere = xp.logical_not(xp.any(_usable(ladder), axis=0))
+    nowhere = xp.logical_not(xp.any(ladder.usable, axis=0))
     up = xp.logical_and(nowhere, xp.logical_and(ladder.failed_down, xp.logical_not(ladder.failed_up)))
     down = xp.logical_and(nowhere, xp.logical_and(ladder.failed_up, xp.logical_not(ladder.failed_down)))
     return xp.astype(up, xp.int8) * UPWARDS + xp.astype(down, xp.int8) * DOWNWARDS

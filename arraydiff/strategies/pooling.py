@@ -8,10 +8,11 @@ from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig
 from arraydiff.noise import Noise
 from arraydiff.probe import Probe, probed
+from arraydiff.rows import Rows, by_rows, cut
 from arraydiff.seam import Asking
 from arraydiff.strategies.ladder import Ladder
 from arraydiff.strategies.planning import Plan
-from arraydiff.strategies.tableau import Estimate, lowest_sample
+from arraydiff.strategies.tableau import Estimate, extrapolate, lowest_sample
 
 ENOUGH = 4  # lines from which their samples say more than the probe
 OUTLIER = 4.5  # times the median: what bends within its scouts is no sample of noise
@@ -25,52 +26,83 @@ FEW = 1.0  # relative, over sqrt n: a level from few samples is as often too low
 
 def refined(ladder: Ladder) -> Ladder:
     """The level that the probe found, refined by the scouts of all lines; once, at their second rung."""
-    rungs, noise = ladder.rungs, ladder.noise
-    if not noise.probed or noise.known is None or rungs.mean is None or int(rungs.step.shape[0]) < 2:
+    noise, known = ladder.noise, ladder.noise.known
+    if not noise.probed or known is None or ladder.side != 0 or rungs_in(ladder) < 2:
         return ladder
-    xp, known = ladder.backend.xp, noise.known
-    wider = 1 + FEW / ladder.lines.problem.directions**0.5
-    together = ladder.lines.count >= ENOUGH and int(rungs.base.shape[1]) == 1
-    if together:
-        known = xp.maximum(known, xp.minimum(_pooled(ladder)[:, None], MOST * known))
-    return replace(ladder, noise=replace(noise, known=known * wider, probed=False))
+    xp, wider = ladder.backend.xp, 1 + FEW / ladder.lines.problem.directions**0.5
+    together = ladder.lines.count >= ENOUGH and int(ladder.base.shape[1]) == 1
+
+    def level(rows: Rows) -> list[Array]:
+        mine = cut(known, rows)
+        if together:
+            mine = xp.maximum(mine, xp.minimum(_pooled(ladder.cut(rows))[:, None], MOST * mine))
+        return [mine * wider]
+
+    (level_found,) = by_rows(ladder.backend, ladder.slabs, level)
+    return ladder.knowing(noise=replace(noise, known=level_found, probed=False))
 
 
 def asked(
-    ladder: Ladder, estimate: Estimate, following: Plan, config: DifferentiationConfig, value: Array
+    ladder: Ladder, sample: Ladder, estimate: Estimate, following: Plan, config: DifferentiationConfig, value: Array
 ) -> Asking[Noise]:
     """The noise of f, (m,) levels, by a probe where none was sent out and the values of most outputs look noisy.
 
     Scouts that saw different functions look noisy too: they are given a second chance farther down. Where max_evaluations
-    leaves no room for a probe, what looks like noise is taken for it.
+    leaves no room for a probe, what looks like noise is taken for it.  A sample, with its estimate, tells whether to look at all.
     """
     problem, noise = ladder.lines.problem, ladder.noise
-    if ladder.rungs.mean is None or int(ladder.rungs.step.shape[0]) < 2:
-        return noise
     cheap = config.max_evaluations is not None and config.max_evaluations < AFFORDABLE * problem.directions
-    if cheap and ladder.stage > 1:
-        return replace(noise, asks=False)
-    xp, sample = ladder.backend.xp, _suspicious(ladder, STRONG if cheap else STAYS)
-    if ladder.stage == 1:
-        sample = xp.where(following.unresolved[None, :], xp.zeros_like(sample), sample)
-    if not cheap:
-        loud = estimate.sigma > SUSPICIOUS * noise.eps * ladder.rungs.largest
-        sample = xp.where(estimate.noise_found & loud, estimate.sigma, sample)
-    if sample.shape[0] != value.shape[0]:  # elementwise: an output a line
-        sample = xp.matrix_transpose(sample)
-    if sample.shape[0] != value.shape[0]:
-        return replace(noise, asks=False)
-    suspected = xp.min(xp.where(sample > 0, sample, xp.full_like(sample, float("inf"))), axis=1)
-    suspected = xp.where(xp.isfinite(suspected), suspected, xp.zeros_like(suspected))
-    counted = [xp.sum(xp.astype(mask, xp.int32)) for mask in (suspected > 0, xp.isfinite(value))]
-    noisy, finite = ladder.backend.read(xp.stack(counted))
-    if 2 * noisy <= finite:
+    elementwise = int(ladder.base.shape[0]) != int(value.shape[0])  # an output a line
+    if ladder.side != 0 or rungs_in(ladder) < 2:
         return noise
+    if (cheap and ladder.stage > 1) or (elementwise and ladder.lines.count != int(value.shape[0])):
+        return replace(noise, asks=False)
+    suspected = _suspected(sample, estimate, following, cheap, elementwise)
+    if not _most(sample, suspected, value if sample is ladder else sample.base[:, 0]):
+        return noise
+    if sample is not ladder:
+
+        def looked(rows: Rows) -> list[Array]:
+            part = ladder.cut(rows)
+            seen = extrapolate(part.backend, part.rungs, part.noise, 1.0, estimate.falls)
+            return [_suspected(part, seen, following, cheap, elementwise)]
+
+        (suspected,) = by_rows(ladder.backend, ladder.slabs, looked)
+        if not _most(ladder, suspected, value):
+            return noise
     if cheap:
+        xp = ladder.backend.xp
         known = xp.where(suspected > 0, suspected, xp.full_like(suspected, float("nan")))
         return replace(noise, asks=False, known=known, loud=True)
     probe = yield from probed(problem, value, noise.eps, Probe.begin(problem, value, suspected))
     return probe.heard(problem, noise)
+
+
+def rungs_in(ladder: Ladder) -> int:
+    """How many rungs there are."""
+    return sum(int(seen.usable.shape[0]) for seen in ladder.met)
+
+
+def _suspected(ladder: Ladder, estimate: Estimate, following: Plan, cheap: bool, elementwise: bool) -> Array:
+    """(m,) the least noise that any line shows of each output; 0 where one looks like none."""
+    xp, sample = ladder.backend.xp, _suspicious(ladder, STRONG if cheap else STAYS)
+    if ladder.stage == 1:
+        sample = xp.where(following.unresolved[None, :], xp.zeros_like(sample), sample)
+    if not cheap:
+        loud = estimate.sigma > SUSPICIOUS * ladder.noise.eps * ladder.rungs.largest
+        sample = xp.where(estimate.noise_found & loud, estimate.sigma, sample)
+    if elementwise:
+        sample = xp.matrix_transpose(sample)
+    suspected = xp.min(xp.where(sample > 0, sample, xp.full_like(sample, float("inf"))), axis=1)
+    return xp.where(xp.isfinite(suspected), suspected, xp.zeros_like(suspected))
+
+
+def _most(ladder: Ladder, suspected: Array, value: Array) -> bool:
+    """Whether more than half of the outputs look noisy; one read."""
+    xp = ladder.backend.xp
+    counted = [xp.sum(xp.astype(mask, xp.int32)) for mask in (suspected > 0, xp.isfinite(value))]
+    noisy, finite = ladder.backend.read(xp.stack(counted))
+    return 2 * noisy > finite
 
 
 def _suspicious(ladder: Ladder, share: float) -> Array:

@@ -16,12 +16,23 @@ from arraydiff.directions import Columns, Lines
 from arraydiff.noise import Noise
 from arraydiff.probe import sighted
 from arraydiff.problem import Problem
-from arraydiff.seam import Asking, Prepared, Pushforward
-from arraydiff.strategies.ladder import Finished, Ladder, begin, climb, finish, finish_some, narrowed, noted
+from arraydiff.seam import LADDER_ARRAYS, Asking, Prepared, Pushforward
+from arraydiff.strategies.ladder import (
+    Ending,
+    Finished,
+    Ladder,
+    begin,
+    climb,
+    finish,
+    finish_some,
+    finished,
+    narrowed,
+    noted,
+)
 from arraydiff.strategies.placing import placed
 from arraydiff.strategies.planning import DONE, DOWNWARDS, UPWARDS, plan, scouts
 from arraydiff.strategies.pooling import asked, refined
-from arraydiff.strategies.tableau import extrapolate
+from arraydiff.strategies.tableau import Estimate, extrapolate
 
 SIDED_BELOW = 2.0**-20
 """Of the scale: with less room than this on one side, and more on the other, differences are one-sided."""
@@ -41,8 +52,10 @@ def prepared(
     config: DifferentiationConfig, value: Array, noise: Noise, reason: str = "", begun: Ladder | None = None
 ) -> Prepared:
     """Ladders for every chunk, once f(x) is known; `begun` holds the first stages where there is one line in all."""
+    noise = noise.lasting
     push = partial(columns, config=config, value=value, noise=noise, begun=begun)
-    return Prepared(DifferentiationMethod.RICHARDSON, value, push, reason, noise.known, finite=noise.finite)
+    method = DifferentiationMethod.RICHARDSON
+    return Prepared(method, value, push, reason, noise.known, finite=noise.finite, arrays=LADDER_ARRAYS)
 
 
 def columns(
@@ -54,7 +67,12 @@ def columns(
 
 
 def ladders(
-    lines: Lines, config: DifferentiationConfig, value: Array, noise: Noise, begun: Ladder | None = None
+    lines: Lines,
+    config: DifferentiationConfig,
+    value: Array,
+    noise: Noise,
+    begun: Ladder | None = None,
+    ending: Ending = finish,
 ) -> Asking[tuple[Finished, Ladder | None]]:
     """Each line by the ladder that its room inside the bounds and its points allow; and the last state on two sides."""
     parts: Ended = []
@@ -66,14 +84,14 @@ def ladders(
     if central:
         chosen = lines if len(central) == lines.count else lines.take(central)
         start = begun if begun is not None and isinstance(lines, Columns) else begin(chosen, 0, value, noise)
-        done = yield from _climbed(start, config, value)
+        done = yield from _climbed(start, config, value, ending)
         last = done.ladder
         parts += [([central[i] for i in which], part) for which, part in done.ended]
         for side, which in done.escaped.items():
             later[side] += [central[i] for i in which]
     for side, indices in later.items():
         if indices:
-            done = yield from _climbed(begin(lines.take(indices), side, value, noise), config, value)
+            done = yield from _climbed(begin(lines.take(indices), side, value, noise), config, value, ending)
             parts += [([indices[i] for i in which], part) for which, part in done.ended]
     return _merged(lines, parts), last
 
@@ -119,46 +137,60 @@ class Climbed:
         return replace(self, ended=ended + mine, escaped=sides)
 
 
-def _climbed(ladder: Ladder, config: DifferentiationConfig, value: Array) -> Asking[Climbed]:
+def _climbed(ladder: Ladder, config: DifferentiationConfig, value: Array, ending: Ending) -> Asking[Climbed]:
     """Stages until every line is done; those of a ladder that has rungs already go on from there."""
     widen = bar_factor(config.confidence)
     every = list(range(ladder.lines.count))
     if ladder.lines.step is not None:
         steps = ladder.backend.xp.stack([ladder.lines.step * term for term in _fixed(config, ladder.side)])
         ladder = yield from climb(ladder, steps)
-        estimate = extrapolate(ladder.backend, ladder.rungs, ladder.noise, widen)
-        return Climbed([(every, finish(ladder, estimate))], {}, ladder)
+        return Climbed([(every, finished(ladder, _judged(ladder.sampled(), widen), widen, ending))], {}, ladder)
     active, ended = every, list[tuple[list[int], Finished]]()
     escaped: dict[int, list[int]] = {1: [], -1: []}
     if ladder.stage == 0:
-        ladder = yield from climb(ladder, scouts(ladder, config))
+        ladder = yield from climb(ladder, scouts(ladder.sampled(), config))
     while True:
-        ladder = refined(ladder)
-        estimate = extrapolate(ladder.backend, ladder.rungs, ladder.noise, widen)
-        ladder = noted(ladder, estimate)
-        following = plan(ladder, estimate, config)
+        ladder, sample, estimate = _looked(refined(ladder), widen)
+        following = plan(sample, estimate, config)
         if ladder.noise.asks and not ladder.spent:
-            noise = yield from asked(ladder, estimate, following, config, value)
+            noise = yield from asked(ladder, sample, estimate, following, config, value)
             if noise.loud:  # the scouts stood where noise hides f: anew
-                again = yield from _climbed(begin(ladder.lines, ladder.side, value, noise), config, value)
-                return again.after(ended, escaped, active)
-            ladder = replace(ladder, noise=noise.beside(ladder.lines))
-            estimate = extrapolate(ladder.backend, ladder.rungs, ladder.noise, widen)
+                again = begin(ladder.lines, ladder.side, value, noise)
+                del ladder, sample, estimate  # many values
+                done = yield from _climbed(again, config, value, ending)
+                return done.after(ended, escaped, active)
+            ladder = ladder.knowing(noise=noise.beside(ladder.lines))
+            estimate = _judged(ladder.sampled(), widen)
         if ladder.stage >= config.max_iterations or ladder.spent:
-            ended.append((active, finish(ladder, estimate, following.unresolved | ladder.spent)))
+            unresolved = following.unresolved | ladder.spent
+            ended.append((active, finished(ladder, estimate, widen, ending, unresolved)))
             return Climbed(ended, escaped, ladder)
         codes = ladder.backend.read(following.codes)
         stopped, going = _sorted_out(codes, active, escaped)
         if stopped:
-            ended.append(([active[i] for i in stopped], finish_some(ladder, estimate, stopped, widen)))
+            which = [active[i] for i in stopped]
+            ended.append((which, finish_some(ladder, estimate, stopped, widen, ending)))
         if not going:
             return Climbed(ended, escaped, ladder)
         steps = following.steps
         if len(going) < len(active):
             ladder, active = narrowed(ladder, going), [active[i] for i in going]
-            index = ladder.backend.indices(going)
-            steps = ladder.backend.xp.take(steps, index, axis=1)
+            steps = ladder.backend.xp.take(steps, ladder.backend.indices(going), axis=1)
+        del sample, estimate, following  # not while f is evaluated
         ladder = yield from climb(ladder, steps)
+
+
+def _judged(ladder: Ladder, widen: float) -> Estimate:
+    return extrapolate(ladder.backend, ladder.rungs, ladder.noise, widen)
+
+
+def _looked(ladder: Ladder, widen: float) -> tuple[Ladder, Ladder, Estimate]:
+    """The ladder with its best stage so far, the outputs that stand for all, and their estimate."""
+    sample = ladder.sampled()
+    estimate = _judged(sample, widen)
+    if sample is ladder:
+        ladder = sample = noted(ladder, estimate)
+    return ladder, sample, estimate
 
 
 def _sorted_out(codes: list[int], active: list[int], escaped: dict[int, list[int]]) -> tuple[list[int], list[int]]:
@@ -178,9 +210,9 @@ def _merged(lines: Lines, parts: Sequence[tuple[list[int], Finished]]) -> Finish
     back = lines.problem.backend.indices(sorted(range(len(order)), key=order.__getitem__))
     joined = {
         item.name: xp.take(xp.concat([getattr(part, item.name) for _, part in parts], axis=-1), back, axis=-1)
-        for item in fields(Finished)
+        for item in fields(parts[0][1])
     }
-    return Finished(**joined)
+    return type(parts[0][1])(**joined)
 
 
 @cache

@@ -13,37 +13,39 @@ from arraydiff._typing import Array
 from arraydiff.directions import Tangents
 from arraydiff.noise import Sight
 from arraydiff.problem import Problem
-from arraydiff.strategies.ladder import Finished
+from arraydiff.rows import thinned
+from arraydiff.strategies.ladder import Witness
 from arraydiff.strategies.tableau import MANY, NOISE_KNOWN
 
 
-def sighted_slope(problem: Problem, line: Tangents, sight: Sight) -> Finished:
-    """Slope, bar, noise and curvature of each output at x along the probe's line."""
-    xp, nodes = problem.xp, sight.nodes
-    moved = sight.values[:, 1:] - sight.values[:, :1]
+def sighted_slope(problem: Problem, line: Tangents, sight: Sight, typical: Array | None) -> Witness:
+    """Slope, bar, noise and curvature of each output at x along the probe's line; `typical` of all that the sight is cut from."""
+    xp, nodes, values = problem.xp, sight.nodes, sight.values(problem.xp)
+    moved = values[:, 1:] - values[:, :1]
     weights = _weights(nodes, 1)
     slope = _applied(problem, moved, weights) / sight.spacing
     lower = _applied(problem, moved[:, 1:-1], _weights(nodes[1:-1], 1)) / sight.spacing  # degree: two less
     curvature = xp.abs(_applied(problem, moved, _weights(nodes, 2))) / sight.spacing**2
     gain = math.hypot(*weights, sum(weights)) / sight.spacing
-    residual = _not_by_accident(problem, sight)
+    residual = sight.residual
+    if typical is not None:
+        residual = xp.maximum(residual, typical * xp.abs(values[:, 0]) / 2)
     error = xp.abs(slope - lower) + NOISE_KNOWN * gain * residual
     status = xp.zeros_like(error, dtype=xp.int16)
     steps = xp.full_like(line.scale, sight.spacing)
     column = error[:, None]
-    return Finished(slope[:, None], column, residual[:, None], status[:, None], curvature[:, None], steps)
+    return Witness(slope[:, None], column, status[:, None], steps, residual[:, None], curvature[:, None])
 
 
-def _not_by_accident(problem: Problem, sight: Sight) -> Array:
-    """(m,) the residual, of many outputs at least half of what all of them leave in units of their size."""
-    xp, residual = problem.xp, sight.residual
-    if int(residual.shape[0]) < MANY:
-        return residual
-    size = xp.abs(sight.values[:, 0])
+def typical_share(problem: Problem, sight: Sight) -> Array | None:
+    """() of many outputs what most of them leave, in units of their size: a smaller residual is one by accident."""
+    if int(sight.residual.shape[0]) < MANY:
+        return None
+    xp, base = problem.xp, sight.at[:, 0] if sight.origin is None else sight.origin
+    residual, size = thinned(problem.backend, sight.residual), xp.abs(thinned(problem.backend, base))
     usable = xp.isfinite(residual) & (size > 0)
     share = xp.where(usable, residual / xp.where(usable, size, xp.ones_like(size)), xp.zeros_like(size))
-    typical = xp.sort(share)[int(share.shape[0]) // 2]
-    return xp.maximum(residual, typical * size / 2)
+    return xp.sort(share)[int(share.shape[0]) // 2]
 
 
 def _applied(problem: Problem, values: Array, weights: Sequence[float]) -> Array:

@@ -15,12 +15,23 @@ from typing import Any, ClassVar
 from arraydiff._typing import Array, Namespace
 from arraydiff.backends import Backend
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Columns, Lines, Tangents, x_itself
+from arraydiff.directions import Columns, Lines, x_itself
 from arraydiff.noise import Noise, given, noise_at
 from arraydiff.problem import Problem
 from arraydiff.result import Status
-from arraydiff.seam import Asking, Prepared, Pushforward
+from arraydiff.rows import Rows, by_rows, cut, cut_or_none, folded, kept
+from arraydiff.seam import Asking, Prepared, Pushforward, Values
 from arraydiff.strategies.placing import NOWHERE, placed
+from arraydiff.strategies.stencil_ray import (
+    RAY,
+    RAY_SIDED,
+    Change,
+    by_room,
+    change_along,
+    counted,
+    far_along,
+    ray_of_steps,
+)
 
 
 @dataclass(frozen=True)
@@ -63,19 +74,12 @@ SIDED = {
     8: Row((1, 2, 3, 4, 5, 6, 7, 8), (8, -14, 56 / 3, -35 / 2, 56 / 5, -14 / 3, 8 / 7, -1 / 8)),
 }
 
-RAY = (0.0, 1.0, -1.0, 2.0, -2.0)
-RAY_WEIGHTS = ((0, 2 / 3, -2 / 3, -1 / 12, 1 / 12), (-2, 1, 1, 0, 0), (0, -1, 1, 1 / 2, -1 / 2), (6, -4, -4, 1, 1))
-RAY_SIDED = (0.0, 1.0, 2.0, 3.0, 4.0)  # where a bound is near
-RAY_SIDED_WEIGHTS = (
-    (-25 / 12, 4, -3, 4 / 3, -1 / 4),
-    (35 / 12, -26 / 3, 19 / 2, -14 / 3, 11 / 12),
-    (-5 / 2, 9, -12, 7, -3 / 2),
-    (1, -4, 6, -4, 1),
-)
-RAY_NOISE = 70**0.5  # of the fourth difference of independent values
 ROUNDING = 2.0  # eps |f| of one value, with both its neighbours' signs
 NOISE_FACTOR = 2.2
 BALANCED = 1e-3  # an exact 0 whose bar is more than this share of the one-sided difference is not resolved
+OF_RESULT = (
+    3  # arrays (m,) a direction of values, bars and flags, besides those at the nodes, twice while they are joined
+)
 OK, FAILED_UP, FAILED_DOWN = range(3)  # both: their sum
 
 Side = int | Array
@@ -83,13 +87,19 @@ Side = int | Array
 
 
 @dataclass(frozen=True)
-class Change:
-    """What the ray showed of each output, in units of the steps."""
+class Told:
+    """What chunks know of f at x."""
 
-    slope: Array  # (m,) the linear term
-    truncation: Array  # (m,) the term that the stencil leaves out, over its error factor
-    noise: Array  # (m,) what no polynomial explains; 0 where truncation would pass for it
-    blind: Array | None = None  # (m,) bool: f does not react along the ray, but it does farther out
+    value: Array  # (m,)
+    noise: Noise
+    change: Change
+
+    def cut(self, rows: Rows) -> Told:
+        """Of some outputs."""
+        if rows is None:
+            return self
+        noise = replace(self.noise, known=cut_or_none(self.noise.known, rows))
+        return Told(cut(self.value, rows), noise, self.change.cut(rows))
 
 
 @dataclass(frozen=True)
@@ -109,22 +119,22 @@ class Stencil:
             first = yield x_itself(problem)
             level = _relative_noise(problem, noise_at(problem, config, first), first.at[:, 0])
         steps = chosen_steps(problem, Columns(problem, tuple(range(problem.n))), config, order, level)
-        line, tight = _ray(problem, steps)
-        offsets = _by_room(problem, tight, RAY, RAY_SIDED, problem.x.dtype)
+        line, tight = ray_of_steps(problem, steps)
+        offsets = by_room(problem, tight, RAY, RAY_SIDED, problem.x.dtype)
         values = yield line.points(offsets[:, None], starts_at_x=True)
-        value = values.at[:, 0]
-        noise = noise_at(problem, config, values)
-        change = _change(problem, values.at, tight, order)
-        still, finite = _counted(problem, change.slope, value)
+        value = kept(problem.backend, values.at[:, 0])
+        noise = noise_at(problem, config, values).lasting
+        change = change_along(problem, values.at, tight, order)
+        del values
+        still, finite = counted(problem, change.slope, value)
         if still is None or still:
-            far = yield line.points(_far(problem, line, steps))
+            far = yield line.points(far_along(problem, line, steps))
             change = replace(change, blind=(change.slope == 0) & (far.at[:, 0] != value))
         if not known:
             level = noise.eps
-        push = partial(
-            columns, config=config, order=order, start=self.side, level=level, value=value, noise=noise, change=change
-        )
-        return Prepared(self.method, value, push, "", noise.known, finite=finite)
+        told = Told(value, replace(noise, ceiling=None, floor=None), change)
+        push = partial(columns, config=config, order=order, start=self.side, level=level, told=told)
+        return Prepared(self.method, value, push, "", noise.known, finite=finite, arrays=arrays_of(order))
 
 
 class Central(Stencil):
@@ -143,6 +153,11 @@ class Backward(Stencil):
     """Points below x; above it at a lower bound."""
 
     method, side, default_order = DifferentiationMethod.BACKWARD, -1, 1
+
+
+def arrays_of(order: int) -> int:
+    """Arrays (m,) that one more direction holds."""
+    return OF_RESULT + 2 * order
 
 
 def _relative_noise(problem: Problem, noise: Noise, value: Array) -> Array:
@@ -185,96 +200,22 @@ def _clamped(xp: Namespace, steps: Array, config: DifferentiationConfig) -> Arra
     return steps
 
 
-def _ray(problem: Problem, steps: Array) -> tuple[Tangents, Array | None]:
-    """One line along (±h_1, ..., ±h_n), inside the bounds; and, where there are any, () whether points lie on one side alone."""
-    xp = problem.xp
-    signs = problem.backend.ray(problem.n, problem.x.dtype) > 0
-    direction = xp.where(signs, steps, -steps)
-    if problem.lower is None or problem.upper is None:
-        return Tangents(problem, direction[:, None]), None
-    up, down = problem.upper - problem.x, problem.x - problem.lower
-    free = xp.maximum(up, down) > 0
-    tight = xp.any(xp.logical_and(free, xp.minimum(up, down) < 2 * steps))
-    across = xp.where(free, direction, xp.zeros_like(direction))
-    inwards = xp.where(up >= down, steps, -steps)
-    inside = xp.where(xp.maximum(up, down) >= 4 * steps, inwards, xp.zeros_like(inwards))
-    return Tangents(problem, xp.where(tight, inside, across)[:, None]), tight
-
-
-def _by_room(problem: Problem, tight: Array | None, across: Sequence[Any], inwards: Sequence[Any], dtype: Any) -> Array:
-    """One of two tables: for a ray across x, or for one to one side."""
-    if tight is None:
-        return problem.backend.asarray(across, dtype)
-    return problem.xp.where(tight, *(problem.backend.asarray(table, dtype) for table in (inwards, across)))
-
-
-def _counted(problem: Problem, slope: Array, value: Array) -> tuple[int | None, int | None]:
-    """How many outputs do not react along the ray, and how many are finite; None where it cannot be read."""
-    xp, finite = problem.xp, problem.xp.isfinite(value)
-    if problem.backend.deferred:
-        return None, None
-    counts = [xp.sum(xp.astype(mask, xp.int32)) for mask in ((slope == 0) & finite, finite)]
-    still, number = problem.backend.read(xp.stack(counts))
-    return still, number
-
-
-def _far(problem: Problem, line: Tangents, steps: Array) -> Array:
-    """(1, 1) a whole number of steps along the ray, far enough for f to react if it ever does: in float32, say."""
-    xp = problem.xp
-    reach = xp.min(problem.scale / steps) / 8
-    if line.room is not None:
-        reach = xp.minimum(reach, line.room[0][0])
-    return xp.reshape(xp.floor(reach), (1, 1))
-
-
-def _change(problem: Problem, values: Array, tight: Array | None, order: int) -> Change:
-    """Taylor terms along the ray; beyond the fourth by the length over which f changes."""
-    xp = problem.xp
-    rows = _by_room(problem, tight, RAY_WEIGHTS, RAY_SIDED_WEIGHTS, values.dtype)
-    found = xp.abs(xp.matmul(values - values[:, :1], xp.matrix_transpose(rows)))  # (m, 4) derivatives
-    slope, bend, third, fourth = found[:, 0], found[:, 1] / 2, found[:, 2] / 6, found[:, 3] / 24
-    if order <= 2:
-        return Change(slope, bend if order == 1 else third, found[:, 3] / RAY_NOISE)
-    tiny = float(xp.finfo(values.dtype).smallest_normal)  # 0 / 0 is 0 here, and c / 0 is as good as infinite
-    by_third = xp.maximum(xp.sqrt(slope / (third + tiny)), bend / (third + tiny))
-    by_fourth = xp.maximum((slope / (fourth + tiny)) ** (1 / 3), xp.sqrt(bend / (fourth + tiny)))
-    length = xp.maximum(xp.minimum(by_third, by_fourth), xp.ones_like(slope))
-    variation = xp.maximum(slope * length, bend * length * length)
-    return Change(slope, variation / length ** (order + 1), xp.zeros_like(slope))
-
-
 def columns(
-    lines: Lines,
-    config: DifferentiationConfig,
-    order: int,
-    start: int,
-    level: Array | float,
-    value: Array,
-    noise: Noise,
-    change: Change,
+    lines: Lines, config: DifferentiationConfig, order: int, start: int, level: Array | float, told: Told
 ) -> Asking[Pushforward]:
     """J·V for one chunk; lines whose points fail on one side take the other, unless that side was asked for."""
     backend, xp = lines.problem.backend, lines.problem.xp
     steps = chosen_steps(lines.problem, lines, config, order, level)
     side = _joined(lines, placed(lines, max(order // 2, 1) * steps, order * steps, start))
-    first, codes = yield from _differences(lines, steps, side, order, start, value, noise, change)
+    first, codes = yield from _differences(lines, steps, side, order, start, told)
     if start != 0 or codes is None:
         return first
     again = {i: -1 if code == FAILED_UP else 1 for i, code in enumerate(codes) if code in (FAILED_UP, FAILED_DOWN)}
     if not again or (lines.step is not None and lines.room is not None):
         return first  # a step given to the letter need not fit inside the bounds on one side alone
     which = list(again)
-    index = backend.indices(which)
-    second, _ = yield from _differences(
-        lines.take(which),
-        xp.take(steps, index),
-        _joined(lines, list(again.values())),
-        order,
-        start,
-        value,
-        noise,
-        change,
-    )
+    index, sides = backend.indices(which), _joined(lines, list(again.values()))
+    second, _ = yield from _differences(lines.take(which), xp.take(steps, index), sides, order, start, told)
     place = {i: lines.count + j for j, i in enumerate(which)}
     order_of = backend.indices([place.get(i, i) for i in range(lines.count)])
 
@@ -290,22 +231,50 @@ def columns(
 
 
 def _differences(
-    lines: Lines,
-    steps: Array,
-    side: Side,
-    order: int,
-    start: int,
-    value: Array,
-    noise: Noise,
-    change: Change,
+    lines: Lines, steps: Array, side: Side, order: int, start: int, told: Told
 ) -> Asking[tuple[Pushforward, list[int] | None]]:
     """One round: differences with their bars, and on which side f failed."""
     backend, xp = lines.problem.backend, lines.problem.xp
     nodes, weights = _table(lines, side, order, steps.dtype)
     offsets = nodes * steps[None, :]
-    values = lines.values((yield lines.points(offsets)))
-    taken, base = lines.taken(offsets), lines.at_x(value)
-    step = _step_taken(lines, taken, nodes, side)
+    given = yield lines.points(offsets)
+    step = _step_taken(lines, lines.taken(offsets), nodes, side)
+    outputs = lines.slabs(int(told.value.shape[0]))
+    second_try = start == 0 and not backend.deferred
+
+    def made(rows: Rows) -> list[Array]:
+        parts = _made(lines, lines.values(given, rows), told.cut(rows), step, weights, side, order, start)
+        return parts if second_try else _marked(xp, parts)
+
+    quotient, error, status, *marks = by_rows(backend, outputs, made)
+    if not marks:
+        return Pushforward(quotient, error, step, status), None
+    if not backend.read(xp.reshape(xp.sum(xp.astype(~marks[0], xp.int32)), (1,)))[0]:
+        return Pushforward(quotient, error, step, status), None
+    parts = (quotient, error, status, *marks)
+    quotient, error, status = by_rows(backend, outputs, lambda rows: _marked(xp, [cut(part, rows) for part in parts]))
+    return Pushforward(quotient, error, step, status), _failed_sides(lines, given, told, side, outputs)
+
+
+def _marked(xp: Namespace, parts: Sequence[Array]) -> list[Array]:
+    """Quotients, bars and flags, NaN, infinite and FAILED where they are not finite."""
+    *results, finite = parts
+    lost = (float("nan"), float("inf"), int(Status.FAILED))
+    return [xp.where(finite, part, xp.full_like(part, mark)) for part, mark in zip(results, lost, strict=True)]
+
+
+def _made(
+    lines: Lines,
+    values: Array,
+    told: Told,
+    step: Array,
+    weights: Array,
+    side: Side,
+    order: int,
+    start: int,
+) -> list[Array]:
+    """Quotients, bars, flags, and where they are finite, of some outputs."""
+    xp, base = lines.problem.xp, lines.at_x(told.value)
     quotient = weights[0, :] * (values[0, ...] - base)
     for i in range(1, order):  # in this order whatever the shape of the chunk: the same bits
         quotient = quotient + weights[i, :] * (values[i, ...] - base)
@@ -313,12 +282,12 @@ def _differences(
         step if lines.room is None else xp.where(step == 0, xp.full_like(step, float("nan")), step)
     )  # pinned: no 0 / 0
     quotient = quotient / width
-    error = _bar(lines, quotient, xp.abs(width), weights, values, noise, change, _factor(lines, side, order))
+    error = _bar(lines, quotient, xp.abs(width), weights, values, told, _factor(lines, side, order))
     error = xp.where(xp.isfinite(error), error, xp.full_like(error, float("inf")))
     swing = xp.abs((values[0, ...] - base) / width)  # a 0 by symmetry, as of abs at 0, is no derivative
     balanced = (quotient == 0) & (swing > error) & (error > BALANCED * swing)
-    if change.blind is not None:
-        balanced = balanced | ((quotient == 0) & lines.at_x(change.blind))
+    if told.change.blind is not None:
+        balanced = balanced | ((quotient == 0) & lines.at_x(told.change.blind))
     status = xp.astype(balanced, xp.int16) * int(Status.UNRESOLVED)
     one_sided = xp.full_like(status, int(Status.ONE_SIDED))
     if not isinstance(side, int):
@@ -326,22 +295,17 @@ def _differences(
     elif side != start:
         status = status + one_sided
     finite = xp.isfinite(quotient) if isinstance(side, int) else xp.isfinite(quotient) & (side != NOWHERE)[None, :]
-    second_try = start == 0 and not backend.deferred
-    if second_try and not backend.read(xp.reshape(xp.sum(xp.astype(~finite, xp.int32)), (1,)))[0]:
-        return Pushforward(quotient, error, step, status), None
-    pushed = Pushforward(
-        xp.where(finite, quotient, xp.full_like(quotient, float("nan"))),
-        xp.where(finite, error, xp.full_like(error, float("inf"))),
-        step,
-        xp.where(finite, status, xp.full_like(status, int(Status.FAILED))),
-    )
-    return pushed, _failed_sides(lines, values, base, side) if second_try else None
+    return [quotient, error, status, finite]
 
 
-def _failed_sides(lines: Lines, values: Array, base: Array, side: Side) -> list[int]:
+def _failed_sides(lines: Lines, given: Values, told: Told, side: Side, outputs: Sequence[Rows]) -> list[int]:
     """On which side of each line f failed, where its points lie on two."""
-    xp, half = lines.problem.xp, int(values.shape[0]) // 2
-    lost = xp.any(xp.isfinite(base)[None, ...] & ~xp.isfinite(values), axis=1)  # (p, k)
+    xp, parts = lines.problem.xp, []
+    for rows in outputs:
+        base, values = lines.at_x(told.value, rows), lines.values(given, rows)
+        parts.append(xp.any(xp.isfinite(base)[None, ...] & ~xp.isfinite(values), axis=1))
+    lost = folded(xp.logical_or, parts)  # (p, k)
+    half = int(lost.shape[0]) // 2
     up, down = xp.any(lost[: max(half, 1), :], axis=0), xp.any(lost[half:, :], axis=0)
     codes = xp.astype(up, xp.int8) * FAILED_UP + xp.astype(down, xp.int8) * FAILED_DOWN
     if not isinstance(side, int):
@@ -397,22 +361,17 @@ _kept_table = lru_cache(maxsize=64)(_fresh_table)
 
 
 def _bar(
-    lines: Lines,
-    quotient: Array,
-    width: Array,
-    weights: Array,
-    values: Array,
-    noise: Noise,
-    change: Change,
-    factor: Array | float,
+    lines: Lines, quotient: Array, width: Array, weights: Array, values: Array, told: Told, factor: Array | float
 ) -> Array:
     """Truncation and noise, as the ray showed them, and rounding; a column's share of them is its share of the slope."""
-    xp, eps = lines.problem.xp, ROUNDING * noise.eps
+    xp, noise, change = lines.problem.xp, told.noise, told.change
     slope = lines.at_x(change.slope)
     share = xp.abs(quotient) * width / xp.where(slope > 0, slope, xp.ones_like(slope))
     share = xp.minimum(xp.maximum(share, xp.full_like(share, 1 / lines.problem.n)), xp.ones_like(share))
     truncation = lines.at_x(change.truncation) * share * factor
-    rounding = eps * (xp.max(xp.abs(values), axis=0) + lines.reach * xp.abs(quotient))
-    level = NOISE_FACTOR * lines.at_x(change.noise if noise.known is None else noise.known)
+    level = ROUNDING * noise.eps * (xp.max(xp.abs(values), axis=0) + lines.reach * xp.abs(quotient))
+    seen = change.noise if noise.known is None else noise.known
+    if seen is not None:
+        level = xp.maximum(level, NOISE_FACTOR * lines.at_x(seen))
     gain = xp.sqrt(xp.sum(weights * weights, axis=0))
-    return (truncation + xp.maximum(rounding, level) * gain) / width
+    return (truncation + level * gain) / width

@@ -66,6 +66,11 @@ class Windows:
     odd_sample: Array  # (W, m, k)
     change: Array  # (W, m, k) against the sub-windows
     decay: Array  # (W, m, k)
+    fall: Array | None = None  # (W, 1, k) of changes from the size below, all outputs together
+
+
+Falls = tuple[Array | None, ...]
+"""Of all sizes of windows."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +83,16 @@ class Estimate:
     truncation: Array  # (m, k) the part of the bar that is truncation
     noise_found: Array  # (m, k) bool: sigma is a measured level, not an assumption
     planning: Array  # (m, k) sigma to plan further rungs with
+    falls: Falls = ()  # that the changes of all outputs together showed
 
 
-def extrapolate(backend: Backend, rungs: Rungs, noise: Noise, confidence: float) -> Estimate:
-    """The best window of each entry; `noise` as it stands beside f(x); `confidence` multiplies the bars, 1 for 95 %."""
+def extrapolate(backend: Backend, rungs: Rungs, noise: Noise, confidence: float, falls: Falls = ()) -> Estimate:
+    """The best window of each entry; `noise` as it stands beside f(x); `confidence` multiplies the bars, 1 for 95 %.
+
+    `falls` are those of all outputs where these are a slab of them.
+    """
     xp = backend.xp
-    levels = _levels(backend, rungs)
+    levels = _levels(backend, rungs, falls)
     sigma, planning, found = _sigma(xp, rungs, levels, noise)
     if noise.known is None and noise.measured:
         sigma = _shared(xp, rungs, sigma, found)
@@ -101,7 +110,7 @@ def extrapolate(backend: Backend, rungs: Rungs, noise: Noise, confidence: float)
         error = truncation + factor * width * windows.gain[:, None, :]
         best = _better(xp, best, windows, error, truncation, _void(xp, rungs, windows, sigma))
     value, error, truncation = best
-    return Estimate(value, error, sigma, truncation, found, planning)
+    return Estimate(value, error, sigma, truncation, found, planning, tuple(windows.fall for windows in levels))
 
 
 def lowest_sample(backend: Backend, rungs: Rungs) -> Array:
@@ -109,7 +118,7 @@ def lowest_sample(backend: Backend, rungs: Rungs) -> Array:
     return _levels(backend, rungs)[1].sample[0, ...]
 
 
-def _levels(backend: Backend, rungs: Rungs) -> list[Windows]:
+def _levels(backend: Backend, rungs: Rungs, falls: Falls = ()) -> list[Windows]:
     """Windows of sizes 1, 2, ... K by Neville's recursion."""
     xp, t = backend.xp, _power(rungs.step, rungs.power)
     count = int(t.shape[0])
@@ -120,11 +129,11 @@ def _levels(backend: Backend, rungs: Rungs) -> list[Windows]:
     )
     levels = [first]
     for size in range(2, count + 1):
-        levels.append(_next_level(xp, rungs, t, levels[-1], size))
+        levels.append(_next_level(xp, rungs, t, levels[-1], size, falls[size - 1] if falls else None))
     return levels
 
 
-def _next_level(xp: Namespace, rungs: Rungs, t: Array, below: Windows, size: int) -> Windows:
+def _next_level(xp: Namespace, rungs: Rungs, t: Array, below: Windows, size: int, fall: Array | None) -> Windows:
     low, high = t[: t.shape[0] - size + 1, ...], t[size - 1 :, ...]
     up, down = high / (high - low), low / (high - low)
 
@@ -140,14 +149,14 @@ def _next_level(xp: Namespace, rungs: Rungs, t: Array, below: Windows, size: int
         spread = xp.sqrt(1 + xp.sum(weights * weights, axis=1) / 2)
         missed = xp.abs(rungs.base - even) / spread[:, None, :]
         sample = xp.sqrt((odd * odd + missed * missed) / 2)
-    change, decay = _truncation(xp, rungs, below, value, by_top, size)
-    return Windows(size, value, even, weights, _gain(xp, weights, rungs), sample, odd, change, decay)
+    change, decay, fall = _truncation(xp, rungs, below, value, by_top, size, fall)
+    return Windows(size, value, even, weights, _gain(xp, weights, rungs), sample, odd, change, decay, fall)
 
 
 def _truncation(
-    xp: Namespace, rungs: Rungs, below: Windows, value: Array, by_top: Array, size: int
-) -> tuple[Array, Array]:
-    """Change against the sub-windows, and the factor by which changes fall from size to size."""
+    xp: Namespace, rungs: Rungs, below: Windows, value: Array, by_top: Array, size: int, fall: Array | None
+) -> tuple[Array, Array, Array | None]:
+    """Change against the sub-windows, the factor by which changes fall from size to size, and that of all outputs."""
     step = rungs.step
     bottom, top = step[: step.shape[0] - size + 1, ...], step[size - 1 :, ...]
     second = step[size - 2 : step.shape[0] - 1, ...]
@@ -159,8 +168,10 @@ def _truncation(
         before = below.change[:-1, ...]
         if size > 3:
             before = xp.maximum(before, below.change[1:, ...] * _power(bottom / second, rungs.power)[:, None, :])
-    if int(value.shape[1]) >= MANY:
-        change = xp.maximum(change, ACCIDENT * before * _fall(xp, change, before))
+    if fall is None and int(value.shape[1]) >= MANY:
+        fall = _fall(xp, change, before)
+    if fall is not None:
+        change = xp.maximum(change, ACCIDENT * before * fall)
     positive = before > 0
     ratio = change / xp.where(positive, before, xp.ones_like(before))
     ratio = ratio * _power(top / second, rungs.power)[:, None, :]
@@ -169,7 +180,7 @@ def _truncation(
     inherited = xp.abs(value) if size == 2 else below.change[:-1, ...] * below.decay[:-1, ...]
     change = xp.where(off, xp.maximum(change * decay, inherited), change)
     decay = xp.where(off, xp.ones_like(decay), decay)
-    return change, decay
+    return change, decay, fall
 
 
 def _fall(xp: Namespace, change: Array, before: Array) -> Array:

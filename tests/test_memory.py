@@ -1,0 +1,158 @@
+"""Promise 7: memory is bounded by max_memory, and what is given and warned of does not depend on it."""
+
+from __future__ import annotations
+
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+
+import arraydiff as ad
+from arraydiff.backends import backend_of
+from arraydiff.memory import budget, in_bytes
+
+M = 200_000
+T = np.linspace(0.0, 1.0, M)
+X = np.array([1.3, 0.7, 2.0, 1e-3, 0.0])
+LITTLE = 30 * 8 * M  # thirty numbers an output: less than J with bars and flags
+
+
+def waves(p: np.ndarray) -> np.ndarray:
+    return p[0] * np.sin(p[1] * T) + p[2] * np.exp(-p[0] * T) + 1e3 * p[3] * T * T + p[4] * T
+
+
+def kinked(p: np.ndarray) -> np.ndarray:
+    values = waves(p)
+    values[M // 2] = np.abs(p[1] - 0.7)
+    return values
+
+
+def test_sizes_are_told_as_people_tell_them():
+    assert [in_bytes(text) for text in ("512 MB", "2GiB", "1e3 kB", "100", "1.5 g", "x", "-1", "0 MB")] == [
+        512_000_000,
+        2 * 2**30,
+        10**6,
+        100,
+        1_500_000_000,
+        None,
+        None,
+        None,
+    ]
+
+
+@pytest.mark.parametrize("max_memory", [0, -1, True, "much", float("nan"), float("inf"), [], "10 %"])
+def test_a_memory_that_is_no_size_is_refused_with_what_is_wanted(max_memory):
+    with pytest.raises(ValueError, match=r"max_memory wants bytes, a text such as '512 MB'.*fraction"):
+        ad.grad(np.sum, max_memory=max_memory)
+
+
+def test_a_fraction_is_of_what_is_free():
+    backend = backend_of([X])
+    free = backend.free_memory()
+    assert free is not None
+    assert budget(backend, 0.25) == pytest.approx(free / 4, rel=0.2)
+    assert budget(backend, 10**6) == budget(backend, "1 MB") == 10**6
+    assert budget(backend, None) == pytest.approx(free / 2, rel=0.2)
+
+
+@pytest.mark.parametrize("method", ["adaptive", "complex_step", "central", "forward"])
+def test_a_bare_jacobian_is_the_same_where_its_bars_are_not_kept(method):
+    free = ad.jacobian(waves, method=method)(X)
+    np.testing.assert_array_equal(ad.jacobian(waves, method=method, max_memory="60 MB")(X), free)
+
+
+def test_the_same_is_warned_of_where_bars_are_not_kept():
+    told = []
+    for max_memory in (None, LITTLE * 2):
+        with warnings.catch_warnings(record=True) as caught, ad.record() as total:
+            warnings.simplefilter("always")
+            ad.jacobian(kinked, method="richardson", max_memory=max_memory)(X)
+        told.append(([str(warning.message) for warning in caught], total.unvouched, total.worst_bar))
+    assert told[0][0] == told[1][0]
+    assert "KINK" in told[0][0][0]
+    assert told[0][1:] == pytest.approx(told[1][1:])
+
+
+def test_a_bar_that_is_wide_beside_its_value_alone_is_not_warned_of_where_a_later_parameter_moves_the_output():
+    """1e-9 x0 is drowned in the rounding of x1; chunk by chunk x0 comes first."""
+
+    def f(p):
+        return np.stack([1e-9 * p[0] + 1e3 * np.cosh(p[1]) * (1 + 0 * T[:2000])] * 1)[0]
+
+    for max_memory in (None, "150 kB"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ad.jacobian(f, opaque=True, method="central", max_memory=max_memory, chunk_size=1)(np.arange(1.0, 9.0))
+
+
+def test_an_output_that_is_lost_or_a_parameter_that_is_fixed_is_the_same_without_bars():
+    def f(p):
+        values = waves(p)
+        values[3] = np.nan
+        return values
+
+    bounds = (np.array([0, 0.7, 0, 0, 0]), np.array([9, 0.7, 9, 9, 9]))
+    options = {"method": "central", "bounds": bounds, "unreliable": "ignore"}
+    free, tight = (ad.jacobian(f, max_memory=most, **options)(X) for most in (None, "40 MB"))
+    np.testing.assert_array_equal(free, tight)
+    assert np.isnan(tight[3, [0, 2, 3, 4]]).all()
+    assert (tight[:, 1] == 0).all()
+
+
+def test_a_memory_in_which_not_one_direction_fits_is_refused_with_what_it_takes():
+    with pytest.raises(
+        MemoryError, match=r"max_memory='1 MB' is too small for 200000 outputs: one direction .* MB; give"
+    ):
+        ad.jacobian(waves, max_memory="1 MB")(X)
+
+
+def peak_of(call):
+    tracemalloc.start()
+    try:
+        kept = call()
+        return tracemalloc.get_traced_memory()[1], kept
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", ["adaptive", "central", "richardson"])
+def test_memory_beyond_the_jacobian_and_one_call_of_f_stays_within_max_memory(method):
+    def f(p):
+        return waves(p) if method != "richardson" else waves(np.array(list(map(float, p))))
+
+    one, _ = peak_of(lambda: waves(X + 0j))
+    most, jacobian = peak_of(lambda: ad.jacobian(f, method=method, max_memory=LITTLE * 2)(X))
+    assert most - one - jacobian.nbytes <= LITTLE * 2
+
+
+def test_a_jacobian_goes_into_a_memory_map_and_is_the_same(tmp_path):
+    out = np.memmap(tmp_path / "J", dtype=float, mode="w+", shape=(M, len(X)))
+    given = ad.jacobian(waves, out=out)(X)
+    assert given is out
+    np.testing.assert_array_equal(out, ad.jacobian(waves)(X))
+    result = ad.jacobian(waves, out=out, method="central").result(X)
+    assert result.jacobian is out
+    assert result.error_estimate.shape == out.shape
+    np.testing.assert_array_equal(out, ad.jacobian(waves, method="central")(X))
+
+
+def test_an_array_for_the_jacobian_may_have_any_shape_that_the_jacobian_has(tmp_path):
+    import h5py
+
+    def f(p):
+        return np.outer(p[0], np.arange(3.0)) * np.sum(p[1])
+
+    x = np.array([[1.0, 2.0], [3.0, 4.0]])
+    with h5py.File(tmp_path / "J.h5", "w") as file:
+        out = file.create_dataset("J", shape=(2, 3, 2, 2), dtype="f8")
+        assert ad.jacobian(f, out=out, chunk_size=1)(x) is out
+        np.testing.assert_allclose(out[...], ad.jacobian(f)(x), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"out must have the shape of the Jacobian, \(2, 3, 2, 2\), got \(2, 3\)"):
+        ad.jacobian(f, out=np.zeros((2, 3)))(x)
+    with pytest.raises(ValueError, match="out takes the Jacobian of one real array"):
+        ad.jacobian(lambda x: {"a": x, "b": x}, out=np.zeros((2, 2)))(x[0])
+    with pytest.raises(ValueError, match="out is an option of jacobian, not of grad"):
+        ad.grad(f, out=np.zeros(2))
+    with pytest.raises(ValueError, match="out takes the Jacobian at one point"):
+        ad.jacobian(f, out=np.zeros(2), in_axes=0)
