@@ -149,7 +149,7 @@ def streamed(
         problem.backend.refuse(f"method={config.method.value!r}")
     strategy = wanted.strategy or (strategy_of(config) if wanted.index else Richardson())  # f(x) is all that is wanted
     strategy, problem = hosted(strategy, problem.backend), replace(problem, directions=len(wanted.index))
-    if evaluator.crew is not None and evaluator.looks_ahead:
+    if evaluator.crew is not None and evaluator.looks_ahead and wanted.index:
         lines = wanted.make(problem, wanted.index)
         evaluator.ahead = foreseen(strategy, problem, config, lines, evaluator.crew.width)
     (prepared,) = yield from lockstep([strategy.prepare(problem, config)])

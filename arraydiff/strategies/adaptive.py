@@ -6,14 +6,17 @@ complex numbers); the ray's ladder, which vouches for them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from arraydiff.config import DifferentiationConfig
+from arraydiff.directions import Lines
+from arraydiff.noise import given
 from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
-from arraydiff.seam import Asking, Prepared
+from arraydiff.seam import Asking, Points, Prepared
 from arraydiff.strategies import cheapest, complex_step, richardson
-from arraydiff.strategies.certificate import certify
+from arraydiff.strategies.certificate import certify, certifying, refused_beforehand
 
 
 @dataclass(frozen=True)
@@ -34,3 +37,16 @@ class Adaptive:
             return complex_step.prepared(value, certificate)
         noise = yield from further(problem, value, certificate.noise)
         return richardson.prepared(config, value, noise, certificate.reason, certificate.ladder)
+
+    def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
+        """The certificate's points; then scouts, which more functions need, then complex columns."""
+        if given(config) or (problem.step is None and cheapest.applies(problem, config)):
+            return [[]]
+        scouts = richardson.scouting(lines, config)
+        if problem.step is not None:
+            return [[scouts]]
+        if refused_beforehand(problem, config):
+            return [[], [scouts]]
+        columns = lines.points(complex_step.imaginary_steps(lines), imaginary=True)
+        alone = problem.n == 1  # the certificate's line is the one column
+        return [[certifying(problem, config)], [scouts], [] if alone else [columns]]

@@ -21,7 +21,7 @@ from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.rows import Pieces, Rows, by_rows, cut, folded, mean_of
-from arraydiff.seam import Asking
+from arraydiff.seam import Asking, Points
 from arraydiff.strategies import richardson
 from arraydiff.strategies.ladder import Ladder, Witness, witness_of
 from arraydiff.strategies.sighting import sighted_slope, typical_share
@@ -300,7 +300,7 @@ def certify(problem: Problem, config: DifferentiationConfig, value: Array, noise
         if noise.drowned:
             return Certificate(DROWNED, noise)
     problem = replace(problem, step=None)
-    line = ray(problem) if problem.n > 1 else Columns(problem, (0,))
+    line = _line(problem)
     trial = yield from tried(config, value, line)
     if isinstance(trial, Exception):
         return Certificate(_told(trial), noise)
@@ -318,6 +318,15 @@ def certify(problem: Problem, config: DifferentiationConfig, value: Array, noise
     )
     assert isinstance(finished, Witness)
     return trial.judged(noise, finished.cut, ladder if problem.n == 1 else None)
+
+
+def certifying(problem: Problem, config: DifferentiationConfig) -> Points:
+    """The complex points that are tried first."""
+    return next(tried(config, problem.x, _line(replace(problem, step=None))))
+
+
+def _line(problem: Problem) -> Lines:
+    return ray(problem) if problem.n > 1 else Columns(problem, (0,))
 
 
 def _seeing(line: Tangents, sight: Sight) -> Callable[[Rows], Witness]:

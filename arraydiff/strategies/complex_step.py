@@ -6,6 +6,7 @@ certified for this very x.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,12 +17,13 @@ from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.rows import Rows, by_rows, cut
-from arraydiff.seam import Asking, Prepared, Pushforward
+from arraydiff.seam import Asking, Points, Prepared, Pushforward
 from arraydiff.strategies import richardson
 from arraydiff.strategies.certificate import (
     Certificate,
     Evidence,
     certify,
+    certifying,
     refused_beforehand,
     relative_step,
     unread,
@@ -47,6 +49,12 @@ class ComplexStep:
         ladder = richardson.prepared(config, value, noise, certificate.reason, certificate.ladder)
         note = f"the complex step is not certified: {certificate.reason}; the values are real differences"
         return replace(ladder, pushforward=partial(_unresolved, ladder), notes=(note,))
+
+    def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
+        """The certificate's points, then the columns."""
+        if refused_beforehand(problem, config):
+            return [[]]
+        return [[certifying(problem, config)], [lines.points(imaginary_steps(lines), imaginary=True)]]
 
 
 def _unread(problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
@@ -87,8 +95,7 @@ def prepared(value: Array, certificate: Certificate) -> Prepared:
 
 def columns(lines: Lines, evidence: Evidence) -> Asking[Pushforward]:
     """J·V for one chunk, by one complex point a line."""
-    xp, problem = lines.problem.xp, lines.problem
-    steps = (relative_step(problem) * lines.scale if lines.step is None else lines.step)[None, :]
+    xp, problem, steps = lines.problem.xp, lines.problem, imaginary_steps(lines)
     alone = not problem.backend.deferred and not isinstance(lines, Tangents) and lines.step is None
     values = None
     if not alone or evidence.slope is None:  # else the line of the certificate was this one
@@ -111,6 +118,11 @@ def columns(lines: Lines, evidence: Evidence) -> Asking[Pushforward]:
     outputs = lines.slabs(int(evidence.rounds.shape[0]))
     slope, error, status = by_rows(problem.backend, outputs, pushed)
     return Pushforward(slope, error, steps[0, :], status)
+
+
+def imaginary_steps(lines: Lines) -> Array:
+    """(1, k)."""
+    return (relative_step(lines.problem) * lines.scale if lines.step is None else lines.step)[None, :]
 
 
 def _bar(lines: Lines, pushed: Array, evidence: Evidence, rows: Rows) -> Array:

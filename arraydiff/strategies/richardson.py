@@ -13,10 +13,10 @@ from functools import cache, partial
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Lines
-from arraydiff.noise import Noise
+from arraydiff.noise import Noise, noise_at
 from arraydiff.probe import sighted
 from arraydiff.problem import Problem
-from arraydiff.seam import LADDER_ARRAYS, Asking, Prepared, Pushforward
+from arraydiff.seam import LADDER_ARRAYS, Asking, Points, Prepared, Pushforward, Values
 from arraydiff.strategies.ladder import (
     Ending,
     Finished,
@@ -46,6 +46,18 @@ class Richardson:
         """F(x), and its noise as far as it is known beforehand."""
         value, noise = yield from sighted(problem, config)
         return prepared(config, value, noise)
+
+    def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
+        """The scouts, unless f proves noisy; of a ladder whose step is given, all points."""
+        points = [scouting(lines, config)]
+        return [points] if problem.step is not None else [[], points]
+
+
+def scouting(lines: Lines, config: DifferentiationConfig) -> Points:
+    """The first points of ladders whose f is not known to be noisy."""
+    nothing = Values(lines.problem.xp.zeros_like(lines.problem.x[:1])[:, None])
+    noise = noise_at(lines.problem, replace(config, noise="auto"), nothing)
+    return next(ladders(lines, config, nothing.at[:, 0], noise))
 
 
 def prepared(

@@ -20,7 +20,7 @@ from arraydiff.noise import Noise, given, noise_at
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.rows import Rows, by_rows, cut, cut_or_none, folded, kept
-from arraydiff.seam import Asking, Prepared, Pushforward, Values
+from arraydiff.seam import Asking, Points, Prepared, Pushforward, Values
 from arraydiff.strategies.placing import NOWHERE, placed
 from arraydiff.strategies.stencil_ray import (
     RAY,
@@ -135,6 +135,16 @@ class Stencil:
         told = Told(value, replace(noise, ceiling=None, floor=None), change)
         push = partial(columns, config=config, order=order, start=self.side, level=level, told=told)
         return Prepared(self.method, value, push, "", noise.known, finite=finite, arrays=arrays_of(order))
+
+    def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
+        """All points of the columns, where steps do not follow the noise of f."""
+        if given(config):
+            return [[]]
+        order, value = config.order or self.default_order, problem.xp.zeros_like(problem.x[:1])
+        noise = noise_at(problem, config, Values(value[:, None]))
+        return [
+            [next(columns(lines, config, order, self.side, noise.eps, Told(value, noise, Change(value, value, None))))]
+        ]
 
 
 class Central(Stencil):
