@@ -19,7 +19,7 @@ from arraydiff.directions import ray, x_itself
 from arraydiff.noise import ABOVE_ROUNDING, CEILING, FLOOR, Noise, Sight, may_probe, noise_at
 from arraydiff.problem import Problem
 from arraydiff.rows import Rows, by_rows, cut, folded, kept, slabs
-from arraydiff.seam import Asking
+from arraydiff.seam import Asking, Points
 
 PROBED_FROM = 4
 """Parameters from which a probe, shared by all of them, costs less than it saves."""
@@ -250,6 +250,14 @@ def probed(
         probe = probe.seen(problem, eps, seeing(problem, spacing, nodes, degree, values.at, value))
         del values
     return probe
+
+
+def looking_closer(problem: Problem, config: DifferentiationConfig) -> list[Points]:
+    """Where the probe goes on to look, if the first spacing leaves the noise open."""
+    if not may_probe(problem, config):
+        return []
+    line = ray(replace(problem, step=None))
+    return [line.points(_offsets(problem, spacing, NODES)) for spacing in SPACING[1:3]]
 
 
 def _offsets(problem: Problem, spacing: float, nodes: Sequence[float]) -> Array:

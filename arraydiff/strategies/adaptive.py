@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import Lines
 from arraydiff.noise import given
-from arraydiff.probe import first_sight, further
+from arraydiff.probe import first_sight, further, looking_closer
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Points, Prepared
 from arraydiff.strategies import cheapest, complex_step, richardson
-from arraydiff.strategies.certificate import certify, certifying, refused_beforehand
+from arraydiff.strategies.certificate import certify, certifying, refused_beforehand, vouching
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,10 @@ class Adaptive:
         scouts = richardson.scouting(lines, config)
         if problem.step is not None:
             return [[scouts]]
+        closer = looking_closer(problem, config)
         if refused_beforehand(problem, config):
-            return [[], [scouts]]
+            return [[], closer, [scouts]]
         columns = lines.points(complex_step.imaginary_steps(lines), imaginary=True)
         alone = problem.n == 1  # the certificate's line is the one column
-        return [[certifying(problem, config)], [scouts], [] if alone else [columns]]
+        closer.append(vouching(problem, config))
+        return [[certifying(problem, config)], closer, [scouts], [] if alone else [columns]]

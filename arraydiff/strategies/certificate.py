@@ -325,6 +325,11 @@ def certifying(problem: Problem, config: DifferentiationConfig) -> Points:
     return next(tried(config, problem.x, _line(replace(problem, step=None))))
 
 
+def vouching(problem: Problem, config: DifferentiationConfig) -> Points:
+    """The real points that vouch for them first, where the probe's cannot."""
+    return richardson.scouting(_line(replace(problem, step=None)), _witnessing(problem, config))
+
+
 def _line(problem: Problem) -> Lines:
     return ray(problem) if problem.n > 1 else Columns(problem, (0,))
 

@@ -14,7 +14,7 @@ from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Lines
 from arraydiff.noise import Noise, noise_at
-from arraydiff.probe import sighted
+from arraydiff.probe import looking_closer, sighted
 from arraydiff.problem import Problem
 from arraydiff.seam import LADDER_ARRAYS, Asking, Points, Prepared, Pushforward, Values
 from arraydiff.strategies.ladder import (
@@ -50,7 +50,7 @@ class Richardson:
     def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
         """The scouts, unless f proves noisy; of a ladder whose step is given, all points."""
         points = [scouting(lines, config)]
-        return [points] if problem.step is not None else [[], points]
+        return [points] if problem.step is not None else [[], looking_closer(problem, config), points]
 
 
 def scouting(lines: Lines, config: DifferentiationConfig) -> Points:
