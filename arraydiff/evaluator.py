@@ -16,6 +16,7 @@ from arraydiff.devices import SpreadCall
 from arraydiff.errors import BudgetSpent
 from arraydiff.guarding import Sent, strictly
 from arraydiff.keeping import Kept
+from arraydiff.memory import BY_HEART, budget
 from arraydiff.problem import Answer, Call, Guarded, Output, points_in
 from arraydiff.progress import Progress
 from arraydiff.seam import Asking, Points, Rounds, Values
@@ -56,6 +57,7 @@ class Evaluator:
         self.calls, self.points = (call.batching.calls, call.batching.points) if call.batching else (0, 0)
         self.rounds = self.asked = self.succeeded = 0
         self.fits: int | None = None  # points a call, once memory ran out at more
+        self.gauged = 0  # the largest number of points whose memory was looked at
         self.turn = 0  # of several devices, the one that serves the first chunk
         self.ahead: list[Points] = []  # what will be asked for, to go out with the first round
         self.looks_ahead = self.crew is not None and self.max_evaluations is None and call.batch_axis is None
@@ -245,6 +247,7 @@ class Evaluator:
 
     def _unless_out_of_memory(self, points: Points, start: int, stop: int) -> Output | Exception | None:
         """What f gives at some of the points; None where that takes more memory than there is."""
+        before = self.backend.memory_in_use() if stop - start > 2 * self.gauged else None
         try:
             output = self._ask(points.block(start, stop))
         except Exception as error:  # of the library, while the points were made
@@ -253,6 +256,7 @@ class Evaluator:
             told = str(error)
         else:
             if not (isinstance(output, Exception) and self.backend.is_out_of_memory(output)):
+                self._measure(before, stop - start)
                 return output
             self.calls, self.points, told = self.calls + 1, self.points + stop - start, str(output)
         # Out of the except block, so that the traceback keeps no array of the call that failed.
@@ -264,6 +268,18 @@ class Evaluator:
             )
         self.fits = (stop - start + 1) // 2
         return None
+
+    def _measure(self, before: tuple[int, int] | None, count: int) -> None:
+        """How many points a call may have, from what a block took where it took more than was ever held before."""
+        after = None if before is None else self.backend.memory_in_use()
+        self.gauged = max(count, self.gauged)
+        if before is None or after is None or after[1] <= before[1]:
+            return
+        taken = after[1] - before[0]
+        if self.max_memory is None and taken <= BY_HEART:
+            return
+        fits = max(1, count * budget(self.backend, self.max_memory) // taken)
+        self.fits = fits if self.fits is None else min(fits, self.fits)
 
     def _values(self, points: Points, outputs: list[Output | Exception]) -> Values:
         good = [output for output in outputs if not isinstance(output, Exception)]

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from arraydiff.directions import Lines
     from arraydiff.problem import Problem
 
-LADDER_ARRAYS = 30
-"""Arrays (m,) that a ladder holds of one direction: values at up to eight pairs of points, four of them twice."""
+LADDER_ARRAYS = 60
+"""Arrays (m,) a direction that a ladder of few outputs holds between its stages, with a share of what its tableau takes."""
 
 PREPARE_ARRAYS = 32
-"""Arrays (m,) that `prepare` holds at most, whatever the directions: two looks of the probe, a witness and its certificate."""
+"""Arrays (m,) that `prepare` holds of many outputs, whatever the directions: two looks of the probe, a witness, a certificate."""
 
 T = TypeVar("T")
 

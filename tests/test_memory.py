@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 import warnings
 
@@ -156,3 +158,28 @@ def test_an_array_for_the_jacobian_may_have_any_shape_that_the_jacobian_has(tmp_
         ad.grad(f, out=np.zeros(2))
     with pytest.raises(ValueError, match="out takes the Jacobian at one point"):
         ad.jacobian(f, out=np.zeros(2), in_axes=0)
+
+
+HUNGRY = """
+import numpy as np
+import arraydiff as ad
+
+asked = []
+
+def hungry(x):
+    asked.append(x.shape[1])
+    wide = np.ones((1_000_000, 1)) * np.sum(np.sin(x), axis=0)  # 8 MB a point
+    return wide[0] + 0 * np.sum(wide[:10], axis=0)
+
+gradient = ad.grad(hungry, method="central", vectorized=True, max_memory="80 MB")(np.linspace(0.1, 1, 60))
+assert np.allclose(gradient, np.cos(np.linspace(0.1, 1, 60)), rtol=1e-6)
+print(asked)
+"""
+
+
+def test_one_measured_evaluation_tells_how_many_points_a_block_may_have():
+    run = subprocess.run([sys.executable, "-c", HUNGRY], capture_output=True, text=True, check=True, timeout=60)
+    first, *others = eval(run.stdout)
+    assert first == 5  # f(x) and the ray
+    assert 3 <= max(others) <= 11
+    assert sum(others) == 120

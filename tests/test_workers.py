@@ -199,7 +199,7 @@ def test_width_is_known_before_anything_starts() -> None:
     ("points", "width", "cost", "overhead", "pieces"),
     [
         (3, 4, None, None, 3),  # no more points than workers: one each
-        (1000, 4, None, None, 16),
+        (1000, 4, None, None, 32),
         (10, 4, None, None, 10),
         (60, 2, 20e-3, 0.5e-3, 60),  # worth sending alone
         (1000, 2, 1e-3, 1e-3, 100),  # ten points each: a tenth of the work

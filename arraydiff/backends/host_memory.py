@@ -21,15 +21,9 @@ def free_memory() -> int | None:
 
 def memory_in_use() -> tuple[int, int] | None:
     """Bytes that this process holds now, and the most that it ever held; None where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # not a Unix
-        return None
-    held = _text(PROC / "self" / "statm").split()
-    if len(held) < 2:
-        return None
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return int(held[1]) * resource.getpagesize(), most
+    status = PROC / "self" / "status"  # getrusage tells of the parent too, if that was larger
+    now, most = (_entry(status, name, 1024) for name in ("VmRSS:", "VmHWM:"))
+    return None if now is None or most is None else (now, most)
 
 
 def _available() -> int | None:

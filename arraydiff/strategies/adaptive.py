@@ -28,7 +28,9 @@ class Adaptive:
         value, noise = yield from first_sight(problem, config)
         if problem.step is not None:
             noise = yield from further(problem, value, noise)
-            return richardson.prepared(config, value, noise, "a step was given, and real steps are taken by it")
+            return richardson.prepared(
+                problem, config, value, noise, "a step was given, and real steps are taken by it"
+            )
         if cheapest.applies(problem, config):
             noise = yield from further(problem, value, noise)
             return (yield from cheapest.prepare(problem, config, value, noise))
@@ -36,7 +38,7 @@ class Adaptive:
         if certificate.holds:
             return complex_step.prepared(value, certificate)
         noise = yield from further(problem, value, certificate.noise)
-        return richardson.prepared(config, value, noise, certificate.reason, certificate.ladder)
+        return richardson.prepared(problem, config, value, noise, certificate.reason, certificate.ladder)
 
     def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
         """The certificate's points; then scouts, which more functions need, then complex columns."""

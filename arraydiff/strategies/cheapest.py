@@ -158,17 +158,17 @@ def prepare(problem: Problem, config: DifferentiationConfig, value: Array, noise
         found = yield from sketched(problem, value, noise)
         scheme = chosen(problem, config, found)
         if scheme is FORWARD:
-            return _prepared(config, value, noise, found, scheme, reason)
+            return _prepared(problem, config, value, noise, found, scheme, reason)
     brief = replace(config, max_iterations=min(config.max_iterations, WITNESS_STAGES))
     certificate = yield from certify(problem, brief, value, noise)
     if certificate.holds:
         return complex_step.prepared(value, certificate)
     if tolerance < NO_RAY * noise.eps:
-        return richardson.prepared(config, value, noise, certificate.reason, certificate.ladder)
+        return richardson.prepared(problem, config, value, noise, certificate.reason, certificate.ladder)
     if found is None:
         found = yield from sketched(problem, value, noise)
         scheme = chosen(problem, config, found)
-    return _prepared(config, value, noise, found, scheme, certificate.reason)
+    return _prepared(problem, config, value, noise, found, scheme, certificate.reason)
 
 
 def sketched(problem: Problem, value: Array, noise: Noise) -> Asking[Sketch]:
@@ -267,13 +267,23 @@ def chosen(problem: Problem, config: DifferentiationConfig, sketch: Sketch) -> S
 
 
 def _prepared(
-    config: DifferentiationConfig, value: Array, noise: Noise, sketch: Sketch, scheme: Scheme | None, reason: str
+    problem: Problem,
+    config: DifferentiationConfig,
+    value: Array,
+    noise: Noise,
+    sketch: Sketch,
+    scheme: Scheme | None,
+    reason: str,
 ) -> Prepared:
     noise = noise.lasting
     push = partial(columns, config=config, value=value, noise=noise, sketch=sketch, scheme=scheme)
     why = f"it is the cheapest that holds error_tolerance={config.error_tolerance:g}"
     method = DifferentiationMethod.RICHARDSON if scheme is None else scheme.method
-    return Prepared(method, value, push, f"{reason}; {why}" if reason else why, noise.known, finite=noise.finite)
+    told, arrays = (
+        f"{reason}; {why}" if reason else why,
+        richardson.arrays_of(problem, value),
+    )  # for lines left to a ladder
+    return Prepared(method, value, push, told, noise.known, finite=noise.finite, arrays=arrays)
 
 
 def columns(

@@ -30,7 +30,7 @@ from arraydiff.strategies.certificate import (
 )
 
 BAR = 2.0  # eps
-ARRAYS = 6  # (m,) a direction: its complex values, twice while they are brought together; then values, bars and flags
+ARRAYS = 8  # (m,) a direction: its complex values, twice while they are brought together; then values, bars and flags
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ComplexStep:
         if certificate.holds:
             return prepared(value, certificate)
         noise = yield from further(problem, value, certificate.noise)
-        ladder = richardson.prepared(config, value, noise, certificate.reason, certificate.ladder)
+        ladder = richardson.prepared(problem, config, value, noise, certificate.reason, certificate.ladder)
         note = f"the complex step is not certified: {certificate.reason}; the values are real differences"
         return replace(ladder, pushforward=partial(_unresolved, ladder), notes=(note,))
 

@@ -16,6 +16,7 @@ from arraydiff.directions import Columns, Lines
 from arraydiff.noise import Noise, noise_at
 from arraydiff.probe import looking_closer, sighted
 from arraydiff.problem import Problem
+from arraydiff.rows import slabs
 from arraydiff.seam import LADDER_ARRAYS, Asking, Points, Prepared, Pushforward, Values
 from arraydiff.strategies.ladder import (
     Ending,
@@ -37,6 +38,9 @@ from arraydiff.strategies.tableau import Estimate, extrapolate
 SIDED_BELOW = 2.0**-20
 """Of the scale: with less room than this on one side, and more on the other, differences are one-sided."""
 
+SLABBED_ARRAYS = 30
+"""Arrays (m,) a direction of many outputs: values at eight pairs of points, four of them twice as they come, and the results."""
+
 
 @dataclass(frozen=True)
 class Richardson:
@@ -45,12 +49,17 @@ class Richardson:
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x), and its noise as far as it is known beforehand."""
         value, noise = yield from sighted(problem, config)
-        return prepared(config, value, noise)
+        return prepared(problem, config, value, noise)
 
     def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
         """The scouts, unless f proves noisy; of a ladder whose step is given, all points."""
         points = [scouting(lines, config)]
         return [points] if problem.step is not None else [[], looking_closer(problem, config), points]
+
+
+def arrays_of(problem: Problem, value: Array) -> int:
+    """Arrays (m,) that one more direction holds."""
+    return LADDER_ARRAYS if len(slabs(problem.backend, int(value.shape[0]))) == 1 else SLABBED_ARRAYS
 
 
 def scouting(lines: Lines, config: DifferentiationConfig) -> Points:
@@ -61,13 +70,18 @@ def scouting(lines: Lines, config: DifferentiationConfig) -> Points:
 
 
 def prepared(
-    config: DifferentiationConfig, value: Array, noise: Noise, reason: str = "", begun: Ladder | None = None
+    problem: Problem,
+    config: DifferentiationConfig,
+    value: Array,
+    noise: Noise,
+    reason: str = "",
+    begun: Ladder | None = None,
 ) -> Prepared:
     """Ladders for every chunk, once f(x) is known; `begun` holds the first stages where there is one line in all."""
     noise = noise.lasting
     push = partial(columns, config=config, value=value, noise=noise, begun=begun)
     method = DifferentiationMethod.RICHARDSON
-    return Prepared(method, value, push, reason, noise.known, finite=noise.finite, arrays=LADDER_ARRAYS)
+    return Prepared(method, value, push, reason, noise.known, finite=noise.finite, arrays=arrays_of(problem, value))
 
 
 def columns(

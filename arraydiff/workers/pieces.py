@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
-PIECES_A_WORKER = 4
+PIECES_A_WORKER = 8
 """Where nothing is known: enough for a slow piece to be made up for by the other workers."""
 
 SENDING_SHARE = 0.1
@@ -26,8 +27,10 @@ def pieces_wanted(points: int, width: int, cost: float | None = None, overhead: 
 
 
 def spans(points: int, pieces: int) -> list[range]:
-    """So many points in so many pieces, in order, none longer than another by more than one."""
-    return [range(points * i // pieces, points * (i + 1) // pieces) for i in range(pieces)]
+    """So many points in so many pieces, in order; the first are longer by one, so that nobody waits for a long one last."""
+    size, longer = divmod(points, pieces)
+    ends = [size * i + min(i, longer) for i in range(pieces + 1)]
+    return [range(start, end) for start, end in pairwise(ends)]
 
 
 @dataclass
