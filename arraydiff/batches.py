@@ -107,7 +107,7 @@ def done(transform: Transform, calls: Sequence[Call], alike: bool, lost: Callabl
         except Exception as error:
             lost(i, error)
             raise
-        evaluator = Evaluator(bound.problem.call, config, transform._check_output, crew)
+        evaluator = Evaluator(bound.problem, config, transform._check_output, crew)
         evaluator.turn, evaluator.looks_ahead = i, False  # the points of the batch keep workers busy
         if evaluators:
             evaluator.progress = evaluators[0].progress

@@ -14,7 +14,7 @@ from functools import cached_property
 from arraydiff._typing import Array
 from arraydiff.problem import Problem
 from arraydiff.rows import Rows, cut, slabs
-from arraydiff.seam import Points, Values
+from arraydiff.seam import Moved, Points, Task, Values
 
 INSIDE = 0.25
 """Share of the room inside the bounds that a ray may use at t = 1: its ladder stays well inside."""
@@ -43,6 +43,10 @@ class LinePoints:
     def column(self, j: int) -> Array:
         """Point j."""
         return self.lines.column(self.moved, j)
+
+    def task(self, j: int) -> Task:
+        """Point j as it travels."""
+        return self.lines.task(self.moved, j)
 
     def block(self, start: int, stop: int) -> Array:
         """Points start..stop."""
@@ -102,6 +106,10 @@ class Lines(ABC):
     @abstractmethod
     def column(self, moved: Array, j: int) -> Array:
         """Point j as (n,)."""
+
+    def task(self, moved: Array, j: int) -> Task:
+        """Point j as it travels."""
+        return self.column(moved, j)
 
     @abstractmethod
     def block(self, moved: Array, start: int, stop: int) -> Array:
@@ -195,12 +203,12 @@ class Columns(Lines):
         return problem.at(moved, problem.xp.arange(problem.n, device=problem.backend.device) if every else self.where)
 
     def column(self, moved: Array, j: int) -> Array:
-        problem, (r, k) = self.problem, divmod(j, self.count)
-        if moved.dtype == problem.x.dtype:
-            fresh = problem.backend.copy(problem.x)
-        else:
-            fresh = problem.xp.astype(problem.x, moved.dtype)
-        return problem.backend.with_entry(fresh, self.index[k], moved[r, k])
+        r, k = divmod(j, self.count)
+        return Moved(self.index[k], moved[r, k]).made(self.problem.backend, self.problem.x)
+
+    def task(self, moved: Array, j: int) -> Task:
+        r, k = divmod(j, self.count)
+        return Moved(self.index[k], self.problem.backend.copy(moved[r, k]))
 
     def block(self, moved: Array, start: int, stop: int) -> Array:
         xp, problem, k = self.problem.xp, self.problem, self.count

@@ -106,7 +106,7 @@ def differentiate(
     check: Callable[[Backend, Layout], None] | None = None,
 ) -> Derivative:
     """The derivative that is wanted; `check` sees the structure of f(x) before another point is evaluated."""
-    evaluator = Evaluator(problem.call, config, check)
+    evaluator = Evaluator(problem, config, check)
     return evaluator.drive(derivation(problem, config, wanted, evaluator))
 
 
@@ -194,7 +194,7 @@ def along(tangents: Array) -> Wanted:
 
 def value_at(problem: Problem, config: DifferentiationConfig) -> Output:
     """f(x) alone."""
-    evaluator = Evaluator(problem.call, replace(config, workers=None, progress=False))
+    evaluator = Evaluator(problem, replace(config, workers=None, progress=False))
     evaluator.evaluate([x_itself(problem)])
     assert evaluator.output is not None
     return evaluator.output

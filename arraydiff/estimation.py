@@ -107,7 +107,7 @@ def estimate_noise(
     """
     chosen = config_of(config, options, "estimate_noise")
     bound = bind(fun, (x, *args), {}, Argnums.of(argnums), chosen, Rules("estimate_noise", False, False, True))
-    problem, evaluator = bound.problem, Evaluator(bound.problem.call, chosen)
+    problem, evaluator = bound.problem, Evaluator(bound.problem, chosen)
     with problem.backend.on_device(), problem.backend.quietly():
         ((one, two),) = evaluator.run([_twice(problem, chosen)])
         level, reliability, noisy = _together(problem, one, two)

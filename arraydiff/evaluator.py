@@ -17,9 +17,9 @@ from arraydiff.errors import BudgetSpent
 from arraydiff.guarding import Sent, strictly
 from arraydiff.keeping import Kept
 from arraydiff.memory import BY_HEART, budget
-from arraydiff.problem import Answer, Call, Guarded, Output, points_in
+from arraydiff.problem import Answer, Call, Guarded, Output, Problem, points_in
 from arraydiff.progress import Progress
-from arraydiff.seam import Asking, Points, Rounds, Values
+from arraydiff.seam import Asking, Moved, Points, Rounds, Task, Values
 
 if TYPE_CHECKING:
     from arraydiff.workers import Crew
@@ -43,16 +43,18 @@ class Evaluator:
 
     def __init__(
         self,
-        call: Call,
+        problem: Problem,
         config: DifferentiationConfig,
         check: Callable[[Backend, Layout], None] | None = None,
         crew: Crew | None = None,
     ) -> None:
         self.check = check  # of the structure of f(x), before anything is made of it
+        call = problem.call
+        self.sent = Sent(call, problem.x)  # the same one in every round: pickled once
         self._take_call(call)
         self.backend, self.max_evaluations, self.max_memory = call.backend, config.max_evaluations, config.max_memory
         self.crew = crew or crew_for(config)
-        self.kept = Kept(call, config.store) if config.store is not None or self.crew is not None else None
+        self.kept = Kept(problem, config.store) if config.store is not None or self.crew is not None else None
         self.progress = Progress(config.progress) if config.progress is not False else None
         self.calls, self.points = (call.batching.calls, call.batching.points) if call.batching else (0, 0)
         self.rounds = self.asked = self.succeeded = 0
@@ -65,11 +67,7 @@ class Evaluator:
         self.output: Output | None = None  # at x
 
     def _take_call(self, call: Call) -> None:
-        self.call, self.guarded, self.sent = (
-            call,
-            Guarded(call),
-            Sent(call),
-        )  # the same one in every round: pickled once
+        self.call, self.guarded = call, Guarded(call)
 
     @property
     def exhausted(self) -> bool:
@@ -165,33 +163,36 @@ class Evaluator:
     def _one_by_one(self, points: Points, count: int, at_x: Output | None = None) -> list[Output | Exception]:
         outputs: list[Output | Exception] = [] if at_x is None else [at_x]
         if points.starts_at_x and at_x is None:
-            outputs.append(self._at_x(points.column(0)))
+            outputs.append(self._at_x(points.task(0)))
         if count > len(outputs):
             with strictly(self.backend, points.is_complex):
-                outputs += [self._ask(points.column(j)) for j in range(len(outputs), count)]
+                if self.kept is None and self.progress is None:
+                    outputs += [self.guarded(points.column(j)) for j in range(len(outputs), count)]
+                else:
+                    outputs += [self._ask(points.task(j)) for j in range(len(outputs), count)]
         return outputs
 
-    def _ask(self, point: Array, call: Callable[[Array], Answer] | None = None) -> Answer:
+    def _ask(self, task: Task, call: Callable[[Array], Answer] | None = None) -> Answer:
         """What f gives at a point, or for a block, if that was not kept."""
-        answer = None if self.kept is None else self.kept.find(point)
+        answer = None if self.kept is None else self.kept.find(task)
         if answer is None:
-            answer = (call or self.guarded)(point)
-            self.keep(point, answer)
+            answer = (call or self.guarded)(self.sent.point(task))
+            self.keep(task, answer)
         elif self.progress is not None:
-            self.progress.tick(points_in(point))
+            self.progress.tick(points_of(task))
         return answer
 
-    def _at_x(self, point: Array) -> Output:
-        answer = self._ask(point, self.call.at_x)
+    def _at_x(self, task: Task) -> Output:
+        answer = self._ask(task, self.call.at_x)
         assert isinstance(answer, Output)  # what f raises there goes through
         return answer
 
-    def keep(self, point: Array, answer: Answer) -> None:
+    def keep(self, task: Task, answer: Answer) -> None:
         """What was evaluated, for later calls, and to be told of."""
         if self.kept is not None:
-            self.kept.keep(point, answer)
+            self.kept.keep(task, answer)
         if self.progress is not None:
-            self.progress.tick(points_in(point))
+            self.progress.tick(points_of(task))
 
     def _block(self, points: Points, count: int) -> list[Output | Exception]:
         """All points in one call; where it raises, one by one."""
@@ -373,28 +374,28 @@ class Round:
         self.evaluator, kept = evaluator, evaluator.kept
         self.answers: list[list[Answer | None]] = [[None] * count for count in counts]
         self.places: list[tuple[int, int]] = []
-        self.points: list[Array] = []
+        self.tasks: list[Task] = []
         for i, (points, count) in enumerate(zip(wanted, counts, strict=True)):
             for j in range(count):
-                point = points.column(j)
-                self.answers[i][j] = None if kept is None else kept.find(point)
+                task = points.task(j)
+                self.answers[i][j] = None if kept is None else kept.find(task)
                 if self.answers[i][j] is None:
                     self.places.append((i, j))
-                    self.points.append(point)
-        if self.points and evaluator.ahead:
-            self.points += [points.column(j) for points in evaluator.ahead for j in range(points.count)]
+                    self.tasks.append(task)
+        if self.tasks and evaluator.ahead:
+            self.tasks += [points.task(j) for points in evaluator.ahead for j in range(points.count)]
             evaluator.ahead = []
-        elif not self.points:
+        elif not self.tasks:
             evaluator.rounds -= 1  # nobody waited
 
     def keep(self, k: int, answer: Answer) -> None:
         """The answer for point k, as soon as it is there."""
-        self.evaluator.keep(self.points[k], answer)
+        self.evaluator.keep(self.tasks[k], answer)
         if k < len(self.places):
             i, j = self.places[k]
             self.answers[i][j] = answer
         elif self.evaluator.kept is not None:
-            self.evaluator.kept.ahead(self.points[k], answer)
+            self.evaluator.kept.ahead(self.tasks[k], answer)
 
     def close(self) -> list[list[Answer]]:
         """All answers that were asked for."""
@@ -403,8 +404,8 @@ class Round:
 
 def sent(crew: Crew, rounds: Sequence[Round]) -> list[list[list[Answer]]]:
     """The points of several problems, all handed to the workers at once."""
-    asked = [(one.evaluator.sent, one.points) for one in rounds if one.points]
-    waiting = [one for one in rounds if one.points]
+    asked = [(one.evaluator.sent, one.tasks) for one in rounds if one.tasks]
+    waiting = [one for one in rounds if one.tasks]
     if asked:
         crew.run(asked, lambda i, k, answer: waiting[i].keep(k, answer))
     return [one.close() for one in rounds]
@@ -431,6 +432,11 @@ def joined(pieces: Sequence[Output]) -> Output:
         values = there.xp.concat([piece.values for piece in pieces], axis=1)
     calls, points = sum(piece.calls for piece in pieces), sum(piece.points for piece in pieces)
     return pieces[0]._replace(values=values, calls=calls, points=points)
+
+
+def points_of(task: Task) -> int:
+    """How many points go with a task: that of a block, several."""
+    return 1 if isinstance(task, Moved) else points_in(task)
 
 
 def _width(output: Output) -> int:

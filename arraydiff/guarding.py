@@ -13,16 +13,23 @@ from arraydiff._typing import Array
 from arraydiff.arguments import is_complex
 from arraydiff.backends import Backend
 from arraydiff.problem import Answer, Guarded
+from arraydiff.seam import Moved, Task
 
 
 @dataclass(frozen=True)
 class Sent(Guarded):
     """A call by a worker, whose thread or process knows nothing of the derivative that it is for."""
 
-    def __call__(self, point: Array) -> Answer:
-        backend = self.call.backend
+    x: Array
+
+    def __call__(self, task: Task) -> Answer:
+        backend, point = self.call.backend, self.point(task)
         with backend.on_device(), backend.quietly(), strictly(backend, is_complex(backend, point.dtype)):
             return super().__call__(point)
+
+    def point(self, task: Task) -> Array:
+        """The point that a task stands for."""
+        return task.made(self.call.backend, self.x) if isinstance(task, Moved) else task
 
 
 def strictly(backend: Backend, is_complex: bool) -> AbstractContextManager[None]:

@@ -9,9 +9,9 @@ import types
 from collections.abc import MutableMapping
 from typing import Any
 
-from arraydiff._typing import Array
 from arraydiff.backends import Backend, backend_of, is_array
-from arraydiff.problem import Answer, Call, Output
+from arraydiff.problem import Answer, Call, Output, Problem
+from arraydiff.seam import Moved, Task
 
 FORMAT = b"arraydiff 1"
 """Of what is stored: another one is another key."""
@@ -20,14 +20,15 @@ FORMAT = b"arraydiff 1"
 class Kept:
     """Answers by the point that they are for, to the last bit."""
 
-    def __init__(self, call: Call, store: MutableMapping[str, bytes] | None) -> None:
-        self.backend, self.store = call.backend, store
-        self.mine = b"" if store is None else identity(call)
+    def __init__(self, problem: Problem, store: MutableMapping[str, bytes] | None) -> None:
+        self.backend, self.store = problem.backend, store
+        self.mine = b"" if store is None else identity(problem.call)
+        self.x = _digest(self.backend.as_numpy(problem.x))
         self.early: dict[str, Answer] = {}
 
-    def find(self, point: Array) -> Answer | None:
+    def find(self, task: Task) -> Answer | None:
         """The answer, once, if it was made ahead of time; or as stored, which costs no call of f."""
-        key = self._key(point)
+        key = self._key(task)
         if key in self.early:
             return self.early.pop(key)
         if self.store is None:
@@ -39,19 +40,25 @@ class Kept:
         except Exception:  # noqa: BLE001 - half an entry, as of a job that was killed while it wrote
             return None
 
-    def ahead(self, point: Array, answer: Answer) -> None:
+    def ahead(self, task: Task, answer: Answer) -> None:
         """An answer that nobody has asked for yet."""
-        self.early[self._key(point)] = answer
+        self.early[self._key(task)] = answer
 
-    def keep(self, point: Array, answer: Answer) -> None:
+    def keep(self, task: Task, answer: Answer) -> None:
         """Stored for later calls, if it is a value: what was raised is tried again."""
         if self.store is not None and isinstance(answer, Output):
-            self.store[self._key(point)] = _packed(self.backend, answer)
+            self.store[self._key(task)] = _packed(self.backend, answer)
 
-    def _key(self, point: Array) -> str:
-        numbers = self.backend.as_numpy(point)
-        told = f"{numbers.dtype.str} {numbers.shape} ".encode()
-        return hashlib.sha256(self.mine + told + numbers.tobytes()).hexdigest()
+    def _key(self, task: Task) -> str:
+        if isinstance(task, Moved):
+            told = self.x + f"{task.index} ".encode() + _digest(self.backend.as_numpy(task.value))
+        else:
+            told = _digest(self.backend.as_numpy(task))
+        return hashlib.sha256(self.mine + told).hexdigest()
+
+
+def _digest(numbers: Any) -> bytes:
+    return hashlib.sha256(f"{numbers.dtype} {numbers.shape} ".encode() + numbers.tobytes()).digest()
 
 
 def _packed(backend: Backend, answer: Output) -> bytes:
@@ -87,8 +94,7 @@ def _told(value: Any, around: tuple[int, ...]) -> bytes:
     if id(value) in around:
         return b"itself"
     if is_array(value):
-        numbers = backend_of([value]).as_numpy(value)
-        return f"{numbers.dtype} {numbers.shape}".encode() + hashlib.sha256(numbers.tobytes()).digest()
+        return _digest(backend_of([value]).as_numpy(value))
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     parts = _parts(value)
     if parts is None:

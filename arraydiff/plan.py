@@ -129,7 +129,7 @@ def planned(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any])
             f"{transform.title} of a derivative has no plan: plan the derivative inside and differentiate it, as in "
             "jacobian(grad(f).plan(x))"
         )
-    evaluator = Evaluator(bound.problem.call, config, transform._check_output)
+    evaluator = Evaluator(bound.problem, config, transform._check_output)
     with bound.problem.backend.on_device(), bound.problem.backend.quietly():
         (learnt,) = evaluator.run([learn(bound.problem, config, transform._index(bound))])
     return Plan(transform, learnt, evaluator.points)

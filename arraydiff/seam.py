@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 from arraydiff._typing import Array
 
 if TYPE_CHECKING:
+    from arraydiff.backends import Backend
     from arraydiff.config import DifferentiationConfig, DifferentiationMethod
     from arraydiff.directions import Lines
     from arraydiff.problem import Problem
@@ -23,6 +24,23 @@ PREPARE_ARRAYS = 32
 """Arrays (m,) that `prepare` holds of many outputs, whatever the directions: two looks of the probe, a witness, a certificate."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """x with one entry replaced, as it travels to a worker: small, however many entries x has."""
+
+    index: int
+    value: Array  # ()
+
+    def made(self, backend: Backend, x: Array) -> Array:
+        """The point itself, a new array."""
+        fresh = backend.copy(x) if self.value.dtype == x.dtype else backend.xp.astype(x, self.value.dtype)
+        return backend.with_entry(fresh, self.index, self.value)
+
+
+Task = Array | Moved
+"""A point, or what makes one of x."""
 
 
 class Points(Protocol):
@@ -42,6 +60,9 @@ class Points(Protocol):
 
     def column(self, j: int) -> Array:
         """Point j, a new contiguous array of shape (n,)."""
+
+    def task(self, j: int) -> Task:
+        """Point j as it travels."""
 
     def block(self, start: int, stop: int) -> Array:
         """Points start..stop, a new array of shape (n, stop - start)."""
@@ -75,6 +96,10 @@ class Carried:
     def column(self, j: int) -> Array:
         """Point j, carried."""
         return self.carry(self.points.column(j))
+
+    def task(self, j: int) -> Task:
+        """Point j, carried: what makes it of x is of the other library or device."""
+        return self.column(j)
 
     def block(self, start: int, stop: int) -> Array:
         """Points start..stop, carried."""

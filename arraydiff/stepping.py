@@ -9,7 +9,7 @@ from arraydiff._typing import Array
 from arraydiff.engine import derivation
 from arraydiff.evaluator import Evaluator, Round
 from arraydiff.problem import Answer
-from arraydiff.seam import Points
+from arraydiff.seam import Points, Task
 
 if TYPE_CHECKING:
     from arraydiff.binding import Bound
@@ -60,7 +60,7 @@ class Stepper:
         self._transform, self._bound = transform, bound
         problem, config = bound.problem, transform.options.config
         self._backend = problem.backend
-        self._evaluator = Evaluator(problem.call, config, transform._check_output)
+        self._evaluator = Evaluator(problem, config, transform._check_output)
         self._rounds = derivation(problem, config, transform._wanted(bound), self._evaluator)
         self._derivative: Any = None
         self._wanted: list[Points] = []
@@ -68,12 +68,14 @@ class Stepper:
         self._advance(None)
 
     def __repr__(self) -> str:
-        state = "done" if self._round is None else f"{len(self._round.points)} points wait for their values"
+        state = "done" if self._round is None else f"{len(self._round.tasks)} points wait for their values"
         return f"<stepper of {self._transform!r}: {state}>"
 
     def ask(self) -> list[Any]:
         """The points whose values are wanted next; the same ones until they are told. None are left in the end."""
-        return [] if self._round is None else [self._shown(point) for point in self._round.points]
+        return (
+            [] if self._round is None else [self._shown(self._evaluator.sent.point(task)) for task in self._round.tasks]
+        )
 
     def tell(self, values: Sequence[Any]) -> None:
         """What f gave at the points asked for, in their order; an exception where it failed.
@@ -88,10 +90,10 @@ class Stepper:
         if self._round is None:
             raise ValueError("nothing is asked for: the derivative is done, take result()")
         given = list(values)
-        if len(given) != len(self._round.points):
-            raise ValueError(f"tell takes one value a point, {len(self._round.points)} in all, got {len(given)}")
+        if len(given) != len(self._round.tasks):
+            raise ValueError(f"tell takes one value a point, {len(self._round.tasks)} in all, got {len(given)}")
         with self._backend.on_device(), self._backend.quietly():
-            answers = [self._answer(*pair) for pair in zip(self._round.points, given, strict=True)]
+            answers = [self._answer(*pair) for pair in zip(self._round.tasks, given, strict=True)]
             for k, answer in enumerate(answers):
                 self._round.keep(k, answer)
         self._advance(self._round)
@@ -122,7 +124,7 @@ class Stepper:
                 answers = evaluator.refused(self._wanted)
                 if answers is None:
                     asked = Round(evaluator, self._wanted, evaluator.begin(self._wanted))
-                    if asked.points:
+                    if asked.tasks:
                         self._round = asked
                         return
                     answers = asked.close()
@@ -137,5 +139,6 @@ class Stepper:
         values = tuple(kwargs[place] if isinstance(place, str) else args[place] for place in call.places)
         return values[0] if call.single else values
 
-    def _answer(self, point: Array, value: Any) -> Answer:
-        return value if isinstance(value, Exception) else self._evaluator.call.given(value, point)
+    def _answer(self, task: Task, value: Any) -> Answer:
+        evaluator = self._evaluator
+        return value if isinstance(value, Exception) else evaluator.call.given(value, evaluator.sent.point(task))

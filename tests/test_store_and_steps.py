@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dbm.dumb
 import functools
+import pickle
 import shelve
 import subprocess
 import sys
@@ -332,3 +333,21 @@ def test_a_store_fills_with_what_workers_give():
     first = ad.grad(smooth, workers=2, store=store).result(X)
     assert ad.grad(smooth, store=store).result(X).function_points == 0
     assert len(store) == first.function_points
+
+
+def test_a_point_travels_as_the_entry_that_is_displaced_however_many_there_are():
+    sizes = []
+
+    def mapped(function, tasks):
+        tasks = list(tasks)
+        sizes.extend(len(pickle.dumps(task)) for task in tasks)
+        return [function(task) for task in tasks]
+
+    x = np.linspace(1.0, 2.0, 20_000)
+    got = ad.jvp(np.sum, (x,), (np.ones_like(x),), workers=mapped)
+    assert got[1] == pytest.approx(len(x))
+    sizes.clear()
+    gradient = ad.grad(lambda x: np.sum(x[:50] ** 2) + x[-1], method="central", workers=mapped)(x)
+    np.testing.assert_allclose(gradient[:50], 2 * x[:50], rtol=1e-7)
+    assert len(sizes) == 5 + 2 * len(x)
+    assert sorted(sizes)[-6] < 400
