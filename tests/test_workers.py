@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import multiprocessing
 import os
 import signal
@@ -826,3 +828,33 @@ def test_mpi_evaluates_in_its_workers(tmp_path: Path) -> None:
 
 def test_crew_is_the_type_of_all_crews() -> None:
     assert all(isinstance(crew_of(workers), Crew) for workers in (1, map))
+
+
+@pytest.mark.parametrize("engine", ["own", "threads", "pool"])
+def test_long_pieces_come_back_early_so_that_little_is_lost_and_all_workers_are_busy(engine: str) -> None:
+    """Nothing is known of the cost at first: 200 points are cut into pieces of many."""
+    seen: list[float] = []
+    started = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        workers: Any = 2
+        if engine == "threads":
+            workers = stack.enter_context(ThreadPoolExecutor(2))
+        elif engine == "pool":
+            workers = stack.enter_context(ProcessPoolExecutor(2))
+        with crew_of(workers) as crew:
+            got = crew.run(
+                [(functions.naps, [0.005] * 200)], lambda i, j, result: seen.append(time.perf_counter() - started)
+            )
+    assert got == [[0.005] * 200]
+    gaps = [after - before for before, after in itertools.pairwise(seen)]
+    assert len(seen) == 200
+    assert sum(gap > 0.02 for gap in gaps) >= 3  # they came in several goes, not in one
+
+
+def test_what_was_evaluated_is_not_lost_with_the_worker_but_for_a_tenth_of_a_second(tmp_path: Path) -> None:
+    with crew_of(2) as crew:
+        points = [(str(tmp_path / "log"), j, 60) for j in range(100)]
+        (got,) = crew.run([(functions.naps_and_dies_once, points)])
+    assert got == list(range(100))
+    calls = (tmp_path / "log").read_text().split()
+    assert len(calls) - 100 <= 8  # 20 ms each: the point at which it died, and those of the last 0.1 s and more

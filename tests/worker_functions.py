@@ -160,3 +160,18 @@ class Heavy:
 
     def read_by(self) -> list[int]:
         return [int(path.name.split("-")[0]) for path in self.folder.iterdir()]
+
+
+def naps(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def naps_and_dies_once(point):
+    log, j, deadly = point
+    time.sleep(0.02)
+    with open(log, "a") as file:
+        file.write(f"{j} ")
+    if j == deadly and open(log).read().split().count(str(j)) == 1:
+        os._exit(7)
+    return j

@@ -76,9 +76,12 @@ class Submitting(Crew):
         if served.unreadable:
             self._refused(served.unreadable)
         trip = perf_counter() - sent.start
-        self.pace.learn(len(sent.piece.tasks), served.seconds, trip if sent.at_once else None)
-        for task, answer in zip(sent.piece.tasks, served.answers, strict=True):
-            work.give(task, self._opened(answer))
+        self.pace.learn(len(served.answers), served.seconds, trip if sent.at_once else None)
+        work.take(
+            sent.piece,
+            [self._opened(answer) for answer in served.answers],
+            lambda rest: self.pace.pieces(rest, work.width),
+        )
 
     def _opened(self, answer: Any) -> Any:
         return opened(answer)

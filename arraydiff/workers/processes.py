@@ -178,9 +178,8 @@ class Processes(Crew):
         assert hand.piece is not None
         assert not served.missing  # `goes_along` knows what the worker has
         piece, hand.piece = hand.piece, None
-        self.pace.learn(len(piece.tasks), served.seconds, perf_counter() - hand.start)
-        for task, answer in zip(piece.tasks, served.answers, strict=True):
-            work.give(task, opened(answer))
+        self.pace.learn(len(served.answers), served.seconds, perf_counter() - hand.start)
+        work.take(piece, [opened(answer) for answer in served.answers], lambda rest: self.pace.pieces(rest, work.width))
 
     def _bury(self, hand: Hand, work: Work) -> None:
         self._hands.remove(hand)

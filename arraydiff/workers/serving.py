@@ -16,6 +16,10 @@ FEW, MANY = 2, 64
 """Functions that a worker keeps: big ones, as each may hold gigabytes, and small ones."""
 
 
+LONGEST = 0.1
+"""Seconds after which a worker comes back with what it has: it is not lost with the worker, and the rest is cut anew."""
+
+
 class Parcel(NamedTuple):
     """A function and points for it."""
 
@@ -27,7 +31,7 @@ class Parcel(NamedTuple):
 class Served(NamedTuple):
     """A worker's answer to a piece."""
 
-    answers: list[Any]  # one a point, in order; pickled, each by itself, where it comes from another process
+    answers: list[Any]  # of the first points, in order; pickled, each by itself, where they come from another process
     seconds: float = 0.0  # that the functions took
     missing: bool = False  # whether a function is not known here: then nothing was evaluated
     unreadable: str = ""  # why a function or a point cannot be read here: then neither
@@ -88,6 +92,8 @@ def serve_here(parts: Sequence[tuple[Any, list[Any]]], stop: threading.Event | N
             start = perf_counter()
             answers.append(function(point))
             seconds += perf_counter() - start
+            if seconds >= LONGEST:
+                return Served(answers, seconds)
     return Served(answers, seconds)
 
 

@@ -66,6 +66,15 @@ class Work:
         if self._done is not None:
             self._done(*task, result)
 
+    def take(self, piece: Piece, results: Sequence[Result], pieces: Callable[[int], int]) -> None:
+        """Results of the first tasks of a piece; of the others come new pieces, as many as is said for their number."""
+        for task, result in zip(piece.tasks, results, strict=False):
+            self.give(task, result)
+        rest = piece.tasks[len(results) :]
+        if rest:
+            cut = spans(len(rest), pieces(len(rest)))
+            self.waiting.extend(Piece(tuple(rest[k] for k in span), piece.again) for span in cut)
+
     def lose(self, piece: Piece, cause: str) -> None:
         """A worker died over a piece: its points are tried once more, each by itself; one that dies again has failed."""
         if not piece.again:
