@@ -24,6 +24,7 @@ from benchmarks.rows import Row
 WAITERS = 8
 X16, X40, X50 = np.linspace(0.5, 1.5, 16), np.linspace(0.5, 1.5, 40), np.linspace(0.5, 1.5, 50)
 BUSY = 0.02  # seconds
+LONG = 0.12  # seconds of an evaluation that is not to be lost: workers come back after a tenth of a second
 
 
 def waits(x: np.ndarray, seconds: float = 1.0) -> float:
@@ -193,6 +194,7 @@ class _Stopping(dict[str, bytes]):
 
 
 def logged(log: str, x: np.ndarray) -> float:
+    time.sleep(LONG)
     value = np.sum(x**2 * np.sin(x))
     with open(log, "ab") as file:  # noqa: PTH123 - one short write, whole also where two processes write
         file.write(b".")

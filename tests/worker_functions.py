@@ -168,10 +168,10 @@ def naps(seconds):
 
 
 def naps_and_dies_once(point):
-    log, j, deadly = point
+    log, j, deadly = Path(point[0]), point[1], point[2]
     time.sleep(0.02)
-    with open(log, "a") as file:
+    with log.open("a") as file:
         file.write(f"{j} ")
-    if j == deadly and open(log).read().split().count(str(j)) == 1:
+    if j == deadly and log.read_text().split().count(str(j)) == 1:
         os._exit(7)
     return j
