@@ -122,7 +122,7 @@ def done(transform: Transform, calls: Sequence[Call], alike: bool, lost: Callabl
             errors[i] = derivative
             calls_lost, points_lost = calls_lost + evaluators[i].calls, points_lost + evaluators[i].points
         else:
-            transform._learn(derivative)
+            transform._learn(derivative.prepared.reason)
             pairs.append((bound, derivative))
     ready = Done(backend, pairs, errors, calls_lost, points_lost, rounds, perf_counter() - started)
     ready.count()

@@ -156,7 +156,7 @@ class Transform:
         bound = self._bind(args, kwargs)
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
             derivative = self._differentiate(bound, bare)
-        self._learn(derivative)
+        self._learn(derivative.prepared.reason)
         for total in active_records():
             add_to(total, derivative)
         return bound, derivative
@@ -202,8 +202,7 @@ class Transform:
             complex_outputs=self.complex_outputs,
         )
 
-    def _learn(self, derivative: Derivative) -> None:
-        reason = derivative.prepared.reason
+    def _learn(self, reason: str) -> None:
         if reason.startswith("f does not take complex numbers (") and (
             "TypeError" in reason or "ComplexWarning" in reason
         ):

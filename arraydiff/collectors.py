@@ -123,7 +123,7 @@ def _place(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(places))
 
 
-class _InOrder:
+class InOrder:
     """What all collectors share: which parameters the next chunk is of, and the steps."""
 
     def __init__(self, problem: Problem, size: int, index: Sequence[int]) -> None:
@@ -149,7 +149,7 @@ class _InOrder:
         return xp.take(xp.concat([*(xp.astype(part, none.dtype) for part in self.steps), none]), slots)
 
 
-class DenseCollector(_InOrder):
+class DenseCollector(InOrder):
     """All columns side by side, with bars and flags; parameters that were left out (fixed by their bounds) get 0 and FIXED."""
 
     def __init__(self, problem: Problem, m: int, size: int, index: Sequence[int]) -> None:
@@ -187,7 +187,7 @@ def _parts(chunk: Pushforward) -> tuple[Array, Array, Array]:
     return chunk.columns, chunk.error, chunk.status
 
 
-class ValuesCollector(_InOrder):
+class ValuesCollector(InOrder):
     """The values alone; whether they are vouched for is watched as they come."""
 
     def __init__(

@@ -145,6 +145,11 @@ class Backend:
         """A copy on the host, for what the user asked to have there: a file, another process."""
         return np.asarray(self.to_host(array)[0])
 
+    def of_bytes(self, data: bytearray, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array of what `as_numpy` gave, read back from a file."""
+        like = self.as_numpy(self.asarray([0.0], dtype))
+        return self.asarray(np.frombuffer(data, dtype=like.dtype).reshape(shape), dtype)
+
     def memory_in_use(self) -> tuple[int, int] | None:
         """Bytes that the process holds on the device, now and at most so far; None where nobody tells."""
         return memory_in_use()
