@@ -50,7 +50,11 @@ class Written:
 
     def __init__(self, problem: Problem, m: int, n: int, dtype: Any, fill: int) -> None:
         self.xp = problem.xp
-        self.rows = self.xp.full((n, m), fill, dtype=dtype, device=problem.backend.device)
+        place = problem.backend.device
+        if fill == 0:  # memory that nobody has touched is zero already
+            self.rows = self.xp.zeros((n, m), dtype=dtype, device=place)
+        else:
+            self.rows = self.xp.full((n, m), fill, dtype=dtype, device=place)
 
     def write(self, which: Sequence[int], part: Array) -> None:
         rows = self.xp.matrix_transpose(part)

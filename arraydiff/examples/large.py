@@ -40,6 +40,7 @@ PAIRS = 2**15  # of one block: what the model makes of them stays in the cache
 DEVICE_PAIRS = 2**20
 ARRAYS = 250  # numbers that a derivative may hold for each residual of a block
 MOST_THREADS = 4
+SAMPLE = 2**19  # residuals on which the search starts: the way to the optimum is the same, the optimum almost
 
 
 def too_large(problem: FitProblem, max_memory: Any = None) -> str:
@@ -104,17 +105,24 @@ class Block:
 
 
 class NormalEquations:
-    """J^T J, J^T r and r.r of the whole fit, with a tally of what they cost."""
+    """J^T J, J^T r and r.r of the whole fit, or of every so many-th pair, with a tally of what they cost."""
 
     def __init__(
-        self, problem: FitProblem, at: Library, method: str, max_memory: Any = None, progress: Progress | None = None
+        self,
+        problem: FitProblem,
+        at: Library,
+        method: str,
+        max_memory: Any = None,
+        progress: Progress | None = None,
+        every: int = 1,
     ) -> None:
         import arraydiff as ad
 
         self.problem, self.at, self.progress = problem, at, progress
         experiment, s = problem.experiment, problem.experiment.scalings
         self.physical = len(experiment.names) - 2 * s
-        self.pairs = upper_triangle(experiment.frames)
+        first, second = upper_triangle(experiment.frames)
+        self.pairs = first[::every], second[::every]
         self.size, self.threads = self._sizes(max_memory)
         self.cost, self.lock = Cost(seconds=0.0, worst_bar=0.0), threading.Lock()
         self.of_angle = []
@@ -238,12 +246,23 @@ def fit_large(
     """Fit by Levenberg-Marquardt over normal equations; `why` says why, in words. Parameters as in :func:`fit.compare`."""
     at = library(backend)
     start = starting_values(problem)
-    normal = NormalEquations(problem, at, method, max_memory, progress)
-    began = time.perf_counter()
-    found = levenberg_marquardt(
-        normal, start, problem.lower, problem.upper, cost=normal.squares, tolerance=TOLERANCE, most=MOST_EVALUATIONS
-    )
-    seconds, residuals = time.perf_counter() - began, _residuals(problem)
+    began, residuals = time.perf_counter(), _residuals(problem)
+    every, cost = max(residuals // SAMPLE, 1), Cost(seconds=0.0, worst_bar=0.0)
+    values, evaluations = start, 0
+    for step in dict.fromkeys((every, 1)):
+        normal = NormalEquations(problem, at, method, max_memory, progress, step)
+        normal.cost = cost
+        found = levenberg_marquardt(
+            normal,
+            values,
+            problem.lower,
+            problem.upper,
+            cost=normal.squares,
+            tolerance=TOLERANCE,
+            most=MOST_EVALUATIONS,
+        )
+        values, evaluations = found.x, evaluations + found.trials + found.evaluations
+    seconds = time.perf_counter() - began
     spread = 1.0 if problem.sigma is not None else (found.cost / max(residuals - len(start), 1)) ** 0.5
     root = square_root(found.normal)
     done = Fit(
@@ -254,18 +273,22 @@ def fit_large(
         chi2=found.cost / spread**2,
         sigma=problem.sigma if problem.sigma is not None else spread,
         residuals=residuals,
-        evaluations=found.trials + found.evaluations,
+        evaluations=evaluations,
         seconds=seconds,
         converged=found.converged,
         message=found.message,
         cost=normal.cost,
     )
-    note = (
+    return Comparison(problem, start, (done,), f"{at.name} on {at.place}", _note(why, normal.size, every))
+
+
+def _note(why: str, size: int, every: int) -> str:
+    sampled = f", after a search on one pair in {every}" if every > 1 else ""
+    return (
         f"The Jacobian of this fit was not held, because {why}: Levenberg-Marquardt over normal equations found it, in blocks of "
-        f"{normal.size} frame pairs. Standard errors come from J^T J. Fits with SciPy's differences, which need the "
-        "Jacobian, are left out."
+        f"{size} frame pairs{sampled}. Standard errors come from J^T J. Fits with SciPy's differences, which need the Jacobian, "
+        "are left out."
     )
-    return Comparison(problem, start, (done,), f"{at.name} on {at.place}", note)
 
 
 def square_root(normal: np.ndarray) -> np.ndarray:
