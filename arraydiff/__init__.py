@@ -14,6 +14,7 @@ from arraydiff.checking import check_grad
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
 from arraydiff.estimation import NoiseEstimate, estimate_noise
+from arraydiff.normal import normal_equations
 from arraydiff.products import hvp, jvp, vjp
 from arraydiff.record import record
 from arraydiff.result import GradientResult, HessianResult, JacobianResult, Status
@@ -40,6 +41,7 @@ __all__ = [
     "jacobian",
     "jacrev",
     "jvp",
+    "normal_equations",
     "propagate",
     "record",
     "value_and_grad",

@@ -16,10 +16,11 @@ from arraydiff.backends import Backend, float0_zeros, is_array
 from arraydiff.binding import Bound
 from arraydiff.callables import Transform, add_to
 from arraydiff.engine import Derivative, derivation
-from arraydiff.evaluator import Evaluator, crew_for
+from arraydiff.evaluator import Evaluator
 from arraydiff.explain import Stories
 from arraydiff.record import active_records, unrecorded
 from arraydiff.result import DerivativeResult
+from arraydiff.service import Service
 from arraydiff.together import drive_together, kept, raised
 
 STACKED = ("derivative", "value", "aux", "error_estimate", "step_sizes", "status", "condition", "noise_level")
@@ -99,7 +100,7 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 def done(transform: Transform, calls: Sequence[Call], alike: bool, lost: Callable[[int, Exception], Exception]) -> Done:
     """The derivatives for all calls, in lockstep."""
     started, config = perf_counter(), transform.options.config
-    crew, evaluators = crew_for(config), list[Evaluator]()
+    service, evaluators = Service(config), list[Evaluator]()
     bounds, works = [], []
     for i, (args, kwargs) in enumerate(calls):
         try:
@@ -107,15 +108,13 @@ def done(transform: Transform, calls: Sequence[Call], alike: bool, lost: Callabl
         except Exception as error:
             lost(i, error)
             raise
-        evaluator = Evaluator(bound.problem, config, transform._check_output, crew)
+        evaluator = Evaluator(bound.problem, config, transform._check_output, service)
         evaluator.turn, evaluator.looks_ahead = i, False  # the points of the batch keep workers busy
-        if evaluators:
-            evaluator.progress = evaluators[0].progress
         bounds.append(bound)
         evaluators.append(evaluator)
         works.append(derivation(bound.problem, config, transform._wanted(bound), evaluator))
     backend = bounds[0].problem.backend
-    with backend.on_device(), backend.quietly(), evaluators[0].serving():
+    with backend.on_device(), backend.quietly(), service:
         derivatives, rounds = drive_together(evaluators, works, alike=alike, lost=lost)
     pairs: list[tuple[Bound, Derivative]] = []
     errors: dict[int, Exception] = {}
@@ -125,7 +124,7 @@ def done(transform: Transform, calls: Sequence[Call], alike: bool, lost: Callabl
             errors[i] = derivative
             calls_lost, points_lost = calls_lost + evaluators[i].calls, points_lost + evaluators[i].points
         else:
-            transform._learn(derivative)
+            transform._learn(derivative.prepared.reason)
             pairs.append((bound, derivative))
     ready = Done(backend, pairs, errors, calls_lost, points_lost, rounds, perf_counter() - started)
     ready.count()

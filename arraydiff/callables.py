@@ -182,7 +182,7 @@ class Transform:
 
     def _noted(self, derivative: Derivative) -> None:
         """What it taught, and cost."""
-        self._learn(derivative)
+        self._learn(derivative.prepared.reason)
         for total in active_records():
             add_to(total, derivative)
 
@@ -226,8 +226,7 @@ class Transform:
             complex_outputs=self.complex_outputs,
         )
 
-    def _learn(self, derivative: Derivative) -> None:
-        reason = derivative.prepared.reason
+    def _learn(self, reason: str) -> None:
         if reason.startswith("f does not take complex numbers (") and (
             "TypeError" in reason or "ComplexWarning" in reason
         ):

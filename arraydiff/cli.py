@@ -90,6 +90,7 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
     add("--mode", choices=("static", "laminar"), help="default: laminar; static with --data")
     add("--frames", type=int, metavar="N", help="number of frames (default 100); with --data only the first N are used")
     add("--angles", metavar="N|A,B,...", help="how many angles to simulate (default 5), or the angles in degrees")
+    add("--per-angle", action="store_true", help="one contrast and one offset for each angle")
     add("--q", type=float, default=0.0054, help="wavevector in 1/Å (default %(default)s)")
     add("--dt", type=float, metavar="S", help="time between frames in s (default 0.1; 1 with --data)")
     add("--gap", type=float, default=2e6, metavar="L", help="gap of the shear cell in Å (default 2e6)")
@@ -99,6 +100,9 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
     add("--bounds", type=_interval, action="append", default=[], metavar="NAME=LO:HI", help="bounds of a parameter")
     add("--method", choices=METHODS, default="adaptive", help="how to differentiate (default %(default)s)")
     add("--backend", choices=BACKENDS, default="numpy", help="array library (default %(default)s)")
+    add(
+        "--max-memory", metavar="SIZE", type=_size, help="such as '2 GB': where the Jacobian needs more, it is not held"
+    )
     add("--plot", metavar="FILE", default=PICTURE, help="the picture (default %(default)s); none: no picture")
     add("--json", metavar="FILE", help="write all numbers there")
     add("--seed", type=int, default=0, help="of the simulated noise (default %(default)s)")
@@ -146,6 +150,14 @@ def _interval(word: str) -> tuple[str, tuple[float, float]]:
     raise argparse.ArgumentTypeError(f"expected NAME=LO:HI with numbers, got {word!r}")
 
 
+def _size(words: str) -> str:
+    from arraydiff.memory import in_bytes
+
+    if in_bytes(words) is None:
+        raise argparse.ArgumentTypeError(f"expected a size such as '512 MB', got {words!r}")
+    return words
+
+
 def _numbers(words: str, option: str) -> list[float]:
     with contextlib.suppress(ValueError):
         return [float(word) for word in words.split(",") if word.strip()]
@@ -159,13 +171,20 @@ def _demo(arguments: argparse.Namespace) -> int:
     _require_scipy()
     from arraydiff.examples import report
     from arraydiff.examples.fit import compare
+    from arraydiff.examples.large import fit_large, too_large
     from arraydiff.examples.library import MissingLibraryError
 
     _check_folders(arguments)
     problem, truth = _problem(arguments)
     with _Progress() as progress:
         try:
-            done = compare(problem, backend=arguments.backend, method=arguments.method, progress=progress)
+            options = {"backend": arguments.backend, "method": arguments.method, "progress": progress}
+            why = too_large(problem, arguments.max_memory)
+            done = (
+                fit_large(problem, why, max_memory=arguments.max_memory, **options)
+                if why
+                else compare(problem, **options)
+            )
         except MissingLibraryError as error:
             raise UsageError(str(error)) from error
     print(report.text(done, truth))
@@ -191,7 +210,7 @@ def _check_folders(arguments: argparse.Namespace) -> None:
 
 def _problem(arguments: argparse.Namespace) -> tuple[FitProblem, dict[str, float] | None]:
     """What to fit, and the truth where it is known."""
-    from arraydiff.examples.data import TRUTH, DataError, simulate
+    from arraydiff.examples.data import DataError, simulate, truth_of
     from arraydiff.examples.problem import FitProblem
 
     fixed = dict(arguments.fix)
@@ -202,7 +221,7 @@ def _problem(arguments: argparse.Namespace) -> tuple[FitProblem, dict[str, float
         options = {"fixed": fixed, "start": dict(arguments.start), "bounds": dict(arguments.bounds)}
         if c2 is None:
             sigma = 0.02 if sigma is None else sigma
-            truth = {name: fixed.get(name, TRUTH[name]) for name in experiment.names}
+            truth = truth_of(experiment) | {name: fixed[name] for name in experiment.names if name in fixed}
             blank = np.zeros((len(experiment.angles), experiment.frames, experiment.frames))
             FitProblem(experiment, blank, sigma, **options)  # refuses wrong names before anything is computed
             c2 = simulate(experiment, np.asarray(list(truth.values())), sigma, arguments.seed)
@@ -235,7 +254,7 @@ def _experiment(arguments: argparse.Namespace, c2: np.ndarray | None) -> Experim
             raise UsageError(f"{option} must be > 0, got {value:g}")
     if frames < FEWEST_FRAMES:
         raise UsageError(f"--frames must be at least {FEWEST_FRAMES}, got {frames}")
-    return Experiment(mode, frames, _angles(arguments, mode, c2), arguments.q, dt, arguments.gap)
+    return Experiment(mode, frames, _angles(arguments, mode, c2), arguments.q, dt, arguments.gap, arguments.per_angle)
 
 
 def _angles(arguments: argparse.Namespace, mode: Mode, c2: np.ndarray | None) -> tuple[float, ...]:

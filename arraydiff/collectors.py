@@ -50,7 +50,11 @@ class Written:
 
     def __init__(self, problem: Problem, m: int, n: int, dtype: Any, fill: int) -> None:
         self.xp = problem.xp
-        self.rows = self.xp.full((n, m), fill, dtype=dtype, device=problem.backend.device)
+        place = problem.backend.device
+        if fill == 0:  # memory that nobody has touched is zero already
+            self.rows = self.xp.zeros((n, m), dtype=dtype, device=place)
+        else:
+            self.rows = self.xp.full((n, m), fill, dtype=dtype, device=place)
 
     def write(self, which: Sequence[int], part: Array) -> None:
         rows = self.xp.matrix_transpose(part)
@@ -123,7 +127,7 @@ def _place(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(places))
 
 
-class _InOrder:
+class InOrder:
     """What all collectors share: which parameters the next chunk is of, and the steps."""
 
     def __init__(self, problem: Problem, size: int, index: Sequence[int]) -> None:
@@ -149,7 +153,7 @@ class _InOrder:
         return xp.take(xp.concat([*(xp.astype(part, none.dtype) for part in self.steps), none]), slots)
 
 
-class DenseCollector(_InOrder):
+class DenseCollector(InOrder):
     """All columns side by side, with bars and flags; parameters that were left out (fixed by their bounds) get 0 and FIXED."""
 
     def __init__(self, problem: Problem, m: int, size: int, index: Sequence[int]) -> None:
@@ -187,7 +191,7 @@ def _parts(chunk: Pushforward) -> tuple[Array, Array, Array]:
     return chunk.columns, chunk.error, chunk.status
 
 
-class ValuesCollector(_InOrder):
+class ValuesCollector(InOrder):
     """The values alone; whether they are vouched for is watched as they come."""
 
     def __init__(

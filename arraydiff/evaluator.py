@@ -18,8 +18,8 @@ from arraydiff.guarding import Sent, strictly
 from arraydiff.keeping import Kept
 from arraydiff.memory import BY_HEART, budget
 from arraydiff.problem import Answer, Call, Guarded, Output, Problem, points_in
-from arraydiff.progress import Progress
 from arraydiff.seam import Asking, Moved, Points, Rounds, Task, Values
+from arraydiff.service import Service
 
 if TYPE_CHECKING:
     from arraydiff.workers import Crew
@@ -46,16 +46,16 @@ class Evaluator:
         problem: Problem,
         config: DifferentiationConfig,
         check: Callable[[Backend, Layout], None] | None = None,
-        crew: Crew | None = None,
+        service: Service | None = None,
     ) -> None:
         self.check = check  # of the structure of f(x), before anything is made of it
         call = problem.call
         self.sent = Sent(call, problem.x)  # the same one in every round: pickled once
         self._take_call(call)
         self.backend, self.max_evaluations, self.max_memory = call.backend, config.max_evaluations, config.max_memory
-        self.crew = crew or crew_for(config)
+        self.service = service or Service(config)
+        self.crew, self.progress = self.service.crew, self.service.progress
         self.kept = Kept(problem, config.store) if config.store is not None or self.crew is not None else None
-        self.progress = Progress(config.progress) if config.progress is not False else None
         self.calls, self.points = (call.batching.calls, call.batching.points) if call.batching else (0, 0)
         self.rounds = self.asked = self.succeeded = 0
         self.fits: int | None = None  # points a call, once memory ran out at more
@@ -99,7 +99,7 @@ class Evaluator:
     @contextmanager
     def serving(self) -> Iterator[None]:
         """Entered around all rounds: workers are there inside; in the end all points are counted that were evaluated."""
-        with self.crew or nullcontext():
+        with self.service:
             try:
                 yield
             finally:
@@ -110,8 +110,6 @@ class Evaluator:
         if self.kept is not None:
             self.calls, self.points = self.calls + len(self.kept.early), self.points + len(self.kept.early)
             self.kept.early.clear()
-        if self.progress is not None:
-            self.progress.close()
 
     def evaluate(self, wanted: Sequence[Points]) -> list[Values]:
         """One round: f at all points wanted."""
@@ -356,15 +354,6 @@ def lockstep(generators: Iterable[Asking[T]]) -> Rounds[list[T]]:
             advance(i, generator, given)
         del values, given  # not kept while f is evaluated: they may be many
     return [results[i] for i in sorted(results)]
-
-
-def crew_for(config: DifferentiationConfig) -> Crew | None:
-    """The workers that the user gave."""
-    if config.workers is None:
-        return None
-    from arraydiff.workers import crew_of  # which loads what processes need
-
-    return crew_of(config.workers)
 
 
 class Round:

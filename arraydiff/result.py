@@ -147,7 +147,12 @@ class GradientResult(DerivativeResult):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class JacobianResult(DerivativeResult):
-    """A Jacobian, or its product with a tangent; fields as in :class:`GradientResult`.
+    """A Jacobian, or its product with a tangent, or the normal equations; fields as in :class:`GradientResult`.
+
+    Attributes
+    ----------
+    normal : tuple
+        JᵀJ, Jᵀr and r·r, of :func:`normal_equations` alone; else None.
 
     Examples
     --------
@@ -157,6 +162,8 @@ class JacobianResult(DerivativeResult):
     >>> result.jacobian.shape
     (2, 3)
     """
+
+    normal: PyTree = None
 
     @property
     def jacobian(self) -> PyTree:

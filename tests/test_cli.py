@@ -323,3 +323,50 @@ def test_check_goes_on_where_a_method_fails(capsys):
 )
 def test_check_refuses_in_one_line_what_it_cannot_use(argv, said, capsys):
     assert said in refused(capsys, "check", *(argv if "--at" in argv else (*argv, "--at", "1,")))
+
+
+@needs_scipy
+def test_demo_fits_without_a_jacobian_where_it_does_not_fit_in_memory(capsys):
+    """The way of 1001 frames, at a fiftieth of their pairs."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    full = ("demo", "--frames", "142", "--angles", "23", "--per-angle", "--max-memory", "50 MB")
+    assert main([*full, "--plot", "fit.png", "--json", "fit.json"]) == 0
+    out, err = capsys.readouterr()
+    for words in ("laminar fit of 53 parameters", "23 angles, 142 frames, 230253 pairs", "50 MB may be used", "J^T J"):
+        assert words in " ".join(out.split())
+    assert "SciPy 2-point" not in out
+    assert err == ""
+    numbers = json.loads(Path("fit.json").read_text())
+    (fit,) = numbers["fits"]
+    assert fit["converged"]
+    assert abs(fit["chi2"] / fit["degrees_of_freedom"] - 1) < 0.02
+    for name, true in numbers["truth"].items():
+        assert abs(fit["values"][name] - true) < 5 * fit["standard_errors"][name]
+    assert Path("fit.png").stat().st_size > 10_000
+
+
+@needs_scipy
+def test_demo_refuses_a_size_that_it_does_not_understand(capsys):
+    assert "expected a size such as '512 MB', got 'much'" in refused(capsys, "demo", "--max-memory", "much")
+
+
+@needs_scipy
+def test_demo_fits_one_contrast_an_angle_with_the_jacobian_where_it_fits(capsys):
+    quick = (
+        "demo",
+        "--mode",
+        "static",
+        "--frames",
+        "24",
+        "--angles",
+        "2",
+        "--per-angle",
+        "--plot",
+        "none",
+        "--seed",
+        "1",
+    )
+    assert main([*quick, "--fix", "D_offset=1000"]) == 0
+    out = capsys.readouterr().out
+    assert "contrast[1]" in out
+    assert "SciPy 3-point" in out

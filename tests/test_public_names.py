@@ -30,6 +30,7 @@ PUBLIC = [
     "jacobian",
     "jacrev",
     "jvp",
+    "normal_equations",
     "propagate",
     "record",
     "value_and_grad",

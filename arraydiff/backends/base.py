@@ -149,6 +149,11 @@ class Backend:
         default = self.xp.__array_namespace_info__().default_device()  # of the library, which is the host as a rule
         return np.asarray(array_api_compat.to_device(array, default))
 
+    def of_bytes(self, data: bytearray, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array of what `as_numpy` gave, read back from a file."""
+        like = self.as_numpy(self.asarray([0.0], dtype))
+        return self.asarray(np.frombuffer(data, dtype=like.dtype).reshape(shape), dtype)
+
     def memory_in_use(self) -> tuple[int, int] | None:
         """Bytes that the process holds on the device, now and at most so far; None where nobody tells."""
         return memory_in_use()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,18 @@ TRUTH = {
     "phi0": 2.0,
 }
 """The simulated sample: it slows down with age, and every parameter leaves its mark within 100 frames of 0.1 s."""
+
+
+def truth_of(experiment: Experiment) -> dict[str, float]:
+    """`TRUTH` by the names of an experiment; contrasts and offsets of single angles scatter about it."""
+    truth = {}
+    for name in experiment.names:
+        common, _, angle = name.partition("[")
+        spread = (
+            {"contrast": 0.05 * math.sin(int(angle[:-1])), "offset": 0.02 * math.cos(int(angle[:-1]))} if angle else {}
+        )
+        truth[name] = TRUTH[common] + spread.get(common, 0.0)
+    return truth
 
 
 class DataError(ValueError):
@@ -54,8 +68,20 @@ def simulate(experiment: Experiment, theta: np.ndarray, sigma: float, seed: int)
     -------
     ndarray, shape (P, N, N)
     """
-    noise = np.random.default_rng(seed).normal(scale=sigma, size=(len(experiment.angles), *2 * (experiment.frames,)))
-    c2: np.ndarray = two_time_correlation(np.asarray(theta), experiment) + _mirrored(noise)
+    rng = np.random.default_rng(seed)
+    c2 = np.empty((len(experiment.angles), *2 * (experiment.frames,)))
+    for angle in range(len(c2)):  # one at a time: all of them at full size would take gigabytes
+        noise = rng.normal(scale=sigma, size=c2.shape[1:])
+        c2[angle] = model_at(experiment, np.asarray(theta), angle) + _mirrored(noise)
+    return c2
+
+
+def model_at(experiment: Experiment, theta: np.ndarray, angle: int) -> np.ndarray:
+    """The model at one angle, shape (N, N)."""
+    s = experiment.scalings
+    place = angle if experiment.scaling_per_angle else 0
+    alone = replace(experiment, angles=(experiment.angles[angle],), scaling_per_angle=False)
+    c2: np.ndarray = two_time_correlation(np.asarray([theta[place], theta[s + place], *theta[2 * s :]]), alone)[0]
     return c2
 
 

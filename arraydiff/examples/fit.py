@@ -73,6 +73,8 @@ class Comparison:
     start: np.ndarray
     fits: tuple[Fit, ...]
     library: str
+    note: str = ""
+    """How the fit was made, where its Jacobian was not held."""
 
     @property
     def best(self) -> Fit:

@@ -18,6 +18,15 @@ COSTS = (
     *("error of J", "chi2"),
 )
 
+ERROR_OF_J = (
+    "error of J: relative to the largest entry of its column; for arraydiff its own error bar, the worst of\n"
+    "the whole fit; for SciPy, which gives none, the difference from arraydiff's Jacobian at the end."
+)
+ERROR_OF_PRODUCTS = (
+    "Jacobians and points are counted for every block of frame pairs and every angle. error of J: the error bar of an\n"
+    "entry of J^T J, in which the errors of all rows add up, relative to its diagonal; the worst of the whole fit."
+)
+
 
 def text(done: Comparison, truth: Mapping[str, float] | None = None) -> str:
     """The tables and remarks that the demo prints.
@@ -31,6 +40,8 @@ def text(done: Comparison, truth: Mapping[str, float] | None = None) -> str:
     """
     best, problem = done.best, done.problem
     parts = [_headline(done), table(*_parameter_table(done, truth))]
+    if done.note:
+        parts.append(textwrap.fill(done.note, LINE))
     if problem.sigma is None:
         parts.append(
             f"sigma was not given: {best.sigma:.4g} is estimated from the residuals, and the errors follow from it."
@@ -40,10 +51,7 @@ def text(done: Comparison, truth: Mapping[str, float] | None = None) -> str:
         parts.append(f"The fit did not converge: {best.message}")
     parts.append("\nWhat the derivatives cost over the whole fit")
     parts.append(table(*_cost_table(done)))
-    parts.append(
-        "error of J: relative to the largest entry of its column; for arraydiff its own error bar, the worst of\n"
-        "the whole fit; for SciPy, which gives none, the difference from arraydiff's Jacobian at the end."
-    )
+    parts.append(ERROR_OF_PRODUCTS if done.note else ERROR_OF_J)
     parts.extend(f"arraydiff: {warning}" for warning in sorted(best.cost.warnings))
     return "\n".join(parts)
 
@@ -60,6 +68,7 @@ def as_dict(done: Comparison, truth: Mapping[str, float] | None = None) -> dict[
         "sigma": _number(done.best.sigma),
         "sigma_estimated": problem.sigma is None,
         "library": done.library,
+        "note": done.note,
         "fixed": dict(problem.fixed),
         "start": {name: _number(value) for name, value in zip(problem.names, done.start, strict=True)},
         "truth": {name: truth[name] for name in problem.names} if truth is not None else None,

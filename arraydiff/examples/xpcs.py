@@ -202,22 +202,44 @@ def two_time_correlation(theta: Array, experiment: Experiment, grid: Grid | None
     s = experiment.scalings
     pair_axes = 2 if grid.first is None else 1
 
-    diffusion = _ageing(xp, theta[..., 2 * s : 2 * s + 3], grid)
-    exponent = -(experiment.q**2 * experiment.dt / 2) * _integral(xp, diffusion, grid)
-    field = xp.expand_dims(xp.exp(_clip_exponent(xp, exponent)), axis=-1 - pair_axes)  # one for all angles
+    field = xp.expand_dims(
+        decay(theta[..., 2 * s : 2 * s + 3], experiment, grid), axis=-1 - pair_axes
+    )  # one for all angles
     if experiment.mode == "laminar":
-        shear = _ageing(xp, theta[..., 2 * s + 3 : 2 * s + 6], grid)
-        strain = xp.expand_dims(_integral(xp, shear, grid), axis=-1 - pair_axes)
-        direction = xp.cos((math.pi / 180) * (theta[..., 2 * s + 6 : 2 * s + 7] - grid.angles))
-        phase = (experiment.q * experiment.gap * experiment.dt / (2 * math.pi)) * direction
-        sinc = _sinc(xp, _with_axes(xp, phase, pair_axes) * strain)
+        strained = xp.expand_dims(strain(theta[..., 2 * s + 3 : 2 * s + 6], grid), axis=-1 - pair_axes)
+        sinc = decorrelation(theta[..., 2 * s + 6 : 2 * s + 7], strained, experiment, grid.angles, pair_axes)
         field = field * sinc * sinc
-    field = _floor(xp, field, FIELD_FLOOR)
+    field = floored(field)
 
     contrast = _with_axes(xp, theta[..., :s], pair_axes)
     offset = _with_axes(xp, theta[..., s : 2 * s], pair_axes)
     c2 = offset + contrast * field * field
     return xp.broadcast_to(c2, (*theta.shape[:-1], len(experiment.angles), *c2.shape[-pair_axes:]))
+
+
+def decay(law: Array, experiment: Experiment, grid: Grid) -> Array:
+    """Decorrelation by diffusion between the frames of every pair; law (..., 3) holds D0, alpha, D_offset."""
+    xp = array_namespace(law)
+    exponent = -(experiment.q**2 * experiment.dt / 2) * _integral(xp, _ageing(xp, law, grid), grid)
+    return xp.exp(_clip_exponent(xp, exponent))
+
+
+def strain(law: Array, grid: Grid) -> Array:
+    """Strain between the frames of every pair, over dt; law (..., 3) holds shear_rate0, beta, shear_rate_offset."""
+    xp = array_namespace(law)
+    return _integral(xp, _ageing(xp, law, grid), grid)
+
+
+def decorrelation(phi0: Array, strained: Array, experiment: Experiment, angles: Array, axes: int) -> Array:
+    """sin(x)/x of the shear at every angle, followed by so many axes of pairs; phi0 (..., 1)."""
+    xp = array_namespace(phi0)
+    phase = (experiment.q * experiment.gap * experiment.dt / (2 * math.pi)) * xp.cos((math.pi / 180) * (phi0 - angles))
+    return _sinc(xp, _with_axes(xp, phase, axes) * strained)
+
+
+def floored(field: Array) -> Array:
+    """The field correlation g1, kept above its floor."""
+    return _floor(array_namespace(field), field, FIELD_FLOOR)
 
 
 def _ageing(xp: Any, law: Array, grid: Grid) -> Array:
