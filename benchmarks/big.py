@@ -29,6 +29,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.big_workers import PARTS as WORKERS
 from benchmarks.rows import Row, table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -218,6 +219,7 @@ PARTS: dict[str, Callable[[bool], list[Row]]] = {
     "one-piece": of_one_piece,
     "jacobian": of_jacobian,
     "xpcs-fit": of_fit,
+    **WORKERS,
 }
 
 

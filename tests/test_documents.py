@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,8 @@ def is_at_hand(stack: contextlib.ExitStack, library: str) -> bool:
     if library == "cupy" and not cupy_standin.is_hidden_by_a_real_one():
         stack.enter_context(cupy_standin.installed())
         return True
+    if library == "mpi-script":
+        return False  # it is a script of its own
     return importlib.util.find_spec(library) is not None
 
 
@@ -41,6 +46,30 @@ def test_the_examples_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pyt
         for number, match in enumerate(matches(path, "python"), 1):
             if all(is_at_hand(stack, library) for library in match["needs"].split()):
                 exec(compile(match["code"], f"{path.name}, example {number}", "exec"), names)
+
+
+@pytest.mark.skipif(
+    not (Path(sys.executable).with_name("mpiexec").exists() and importlib.util.find_spec("mpi4py")),
+    reason="mpi4py, or an mpiexec beside this Python, is not installed",
+)
+def test_the_example_of_mpi_runs_on_two_ranks(tmp_path: Path) -> None:
+    pytest.importorskip("scipy", reason="the script takes its function from SciPy")
+    (match,) = (m for m in matches(ROOT / "docs" / "big.md", "python") if m["needs"].strip() == "mpi-script")
+    (tmp_path / "script.py").write_text(match["code"], encoding="utf-8")
+    command = [
+        Path(sys.executable).with_name("mpiexec"),
+        "-n",
+        "2",
+        sys.executable,
+        "-m",
+        "mpi4py.futures",
+        "script.py",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == "the same bits\n", done.stderr
 
 
 def test_quick_start_of_the_readme_is_two_shell_blocks() -> None:
