@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import replace
@@ -394,13 +395,15 @@ def normal_equations(
 def _labels(blocks: Any) -> tuple[Any, ...] | None:
     if blocks is None:
         return None
-    if isinstance(blocks, bool) or (isinstance(blocks, int) and blocks < 1):
+    if isinstance(blocks, Iterable):
+        labels = tuple(blocks)
+        if not labels:
+            raise ValueError("blocks is empty: give at least one label, or leave it out")
+        return labels
+    try:
+        count = 0 if isinstance(blocks, bool) else operator.index(blocks)
+    except TypeError:
+        raise TypeError(f"blocks wants a number of blocks, or their labels, got {type(blocks).__name__}") from None
+    if count < 1:
         raise ValueError(f"blocks must be at least 1, or the labels of the blocks, got {blocks!r}")
-    if isinstance(blocks, int):
-        return tuple(range(blocks))
-    if not isinstance(blocks, Iterable):
-        raise TypeError(f"blocks wants a number of blocks, or their labels, got {type(blocks).__name__}")
-    labels = tuple(blocks)
-    if not labels:
-        raise ValueError("blocks is empty: give at least one label, or leave it out")
-    return labels
+    return tuple(range(count))

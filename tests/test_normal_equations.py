@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import pickle
 import tempfile
+import tracemalloc
 import warnings
 from collections import namedtuple
 
@@ -256,6 +257,24 @@ def test_many_rows_sum_to_the_last_digits():
 
 
 # ---- memory
+
+
+def test_of_many_blocks_one_is_held_at_a_time():
+    rows, blocks, n = 5000, 40, 20
+    rates = np.linspace(0.1, 2.0, n)
+
+    def residual(x, b):
+        return np.exp(-np.linspace(b, b + 1, rows)[:, None] * rates) @ x
+
+    g = ad.normal_equations(residual, blocks=blocks, method="complex_step")
+    g(rates)
+    tracemalloc.start()
+    try:
+        g(rates)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 8 * rows * blocks * n / 4  # J is 32 MB
 
 
 def scratch_files(monkeypatch, folder):

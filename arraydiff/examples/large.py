@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ from arraydiff.examples.xpcs import (
 
 MOST_ENTRIES = 2**26  # of a Jacobian that is held: half a gigabyte, of which least_squares makes several
 COPIES = 6  # of the Jacobian that a fit holds at once: ours, its bars, and what least_squares scales and factorises
-PAIRS = 2**15  # of one block: what the model makes of them stays in the cache
+PAIRS = 2**16  # of one block: what the model makes of them stays near the cache, and Python costs little
 DEVICE_PAIRS = 2**20
 ARRAYS = 250  # numbers that a derivative may hold for each residual of a block
 MOST_THREADS = 4
@@ -125,6 +126,7 @@ class NormalEquations:
         self.pairs = first[::every], second[::every]
         self.size, self.threads = self._sizes(max_memory)
         self.cost, self.lock = Cost(seconds=0.0, worst_bar=0.0), threading.Lock()
+        self.heard: Counter[str] = Counter()
         self.of_angle = []
         for angle in range(len(experiment.angles)):
             limits = [self._limits(experiment.names[i]) for i in self.places(angle)]
@@ -225,9 +227,20 @@ class NormalEquations:
             self.cost.calls += result.function_calls
             self.cost.points += result.function_points
             self.cost.rounds += result.rounds
-            self.cost.warnings.update(result.warnings)
+            self._hear(result.warnings)
             method = result.method_used.value
             self.cost.methods[method] = self.cost.methods.get(method, 0) + 1
+
+    def _hear(self, warnings: list[str]) -> None:
+        """Those of all blocks, their entries counted together."""
+        for text in warnings:
+            number, _, rest = text.partition(" ")
+            rest = rest.replace("entry ", "entries ", 1)
+            if number.isdigit():
+                self.heard[rest] += int(number)
+            else:
+                self.heard[text] = 0
+        self.cost.warnings = {f"{count} {rest}" if count else rest for rest, count in self.heard.items()}
 
     def _say(self, what: str, squares: float) -> None:
         if self.progress is not None:
@@ -248,10 +261,11 @@ def fit_large(
     start = starting_values(problem)
     began, residuals = time.perf_counter(), _residuals(problem)
     every, cost = max(residuals // SAMPLE, 1), Cost(seconds=0.0, worst_bar=0.0)
+    heard: Counter[str] = Counter()
     values, evaluations = start, 0
     for step in dict.fromkeys((every, 1)):
         normal = NormalEquations(problem, at, method, max_memory, progress, step)
-        normal.cost = cost
+        normal.cost, normal.heard = cost, heard
         found = levenberg_marquardt(
             normal,
             values,

@@ -101,3 +101,10 @@ def test_a_square_root_of_the_products_stands_for_the_jacobian():
     np.testing.assert_allclose(judged[1].standard_errors, judged[0].standard_errors, rtol=1e-8)
     assert judged[0].idle == judged[1].idle == (3,)
     assert judged[1].condition == pytest.approx(judged[0].condition, rel=1e-6)
+
+
+def test_warnings_of_all_blocks_are_counted_together():
+    normal = NormalEquations(problem_of(), library("numpy"), "complex_step")
+    for told in (["1 entry of J flagged KINK"], ["3 entries of J flagged KINK", "not certified"]):
+        normal._hear(told)
+    assert normal.cost.warnings == {"4 entries of J flagged KINK", "not certified"}
