@@ -17,6 +17,12 @@ import pytest
 
 import arraydiff as ad
 
+# Other tests have threads when processes are forked here; the functions use none of their locks.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:os.fork.. was called:RuntimeWarning"),
+]
+
 X = np.linspace(0.4, 1.6, 6)
 METHODS = ["adaptive", "complex_step", "richardson", "central", "forward"]
 STATE = {"calls": 0, "left": -1}
