@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ from arraydiff.backends import Backend
 from arraydiff.collectors import Collector, Dense, DenseCollector, Outside, ValuesCollector
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Elementwise, Lines, Tangents, x_itself
+from arraydiff.errors import OnePointTooLarge
 from arraydiff.evaluator import Evaluator, lockstep
 from arraydiff.memory import BY_HEART, budget, told
 from arraydiff.problem import Output, Problem
@@ -172,15 +174,60 @@ def _push(
     collector: Collector[T],
     finite: tuple[bool, bool],
 ) -> Rounds[None]:
-    """Chunks that wait together, pushed forward and handed on; nothing of them is held afterwards."""
-    some_finite, all_finite = finite
-    if some_finite:
-        every = yield from lockstep(prepared.pushforward(lines) for lines in group)
-    else:
-        every = [_nothing(lines, prepared) for lines in group]
-    for lines, pushed in zip(group, every, strict=True):
-        sound = all_finite and not evaluator.exhausted
-        collector.consume(pushed if sound else _blamed(lines, prepared, evaluator, pushed))
+    """Chunks that wait together, pushed forward and handed on; in halves where memory runs out."""
+    waiting = [list(group)]
+    while waiting:
+        part = waiting.pop()
+        directions = sum(lines.count for lines in part)
+        if evaluator.holds is not None and directions > max(evaluator.holds, 1):
+            waiting += reversed(_halves(part))
+            continue
+        every = yield from _pushed(part, prepared, evaluator, finite[0])
+        if isinstance(every, str):
+            gc.collect()  # generators that failed hold their arrays in cycles
+            evaluator.holds = directions // 2
+            waiting += reversed(_halves(part, every))
+            continue
+        for lines in part:
+            pushed = every.pop(0)  # nothing is held longer than it takes to hand it on
+            sound = finite[1] and not evaluator.exhausted
+            collector.consume(pushed if sound else _blamed(lines, prepared, evaluator, pushed))
+        del pushed
+
+
+def _pushed(
+    group: Sequence[Lines], prepared: Prepared, evaluator: Evaluator, some_finite: bool
+) -> Rounds[list[Pushforward] | str]:
+    """The pushforwards of these chunks, or what is said where memory does not hold them."""
+    if not some_finite:
+        return [_nothing(lines, prepared) for lines in group]
+    try:
+        return (yield from lockstep(prepared.pushforward(lines) for lines in group))
+    except Exception as error:
+        if isinstance(error, OnePointTooLarge) or not evaluator.backend.is_out_of_memory(error):
+            raise
+        return str(error)  # out of the except block, so that the traceback keeps no array of what failed
+
+
+def _halves(group: Sequence[Lines], said: str = "") -> list[list[Lines]]:
+    """The same chunks in two parts.
+
+    Raises
+    ------
+    MemoryError
+        There is one direction alone.
+    """
+    if len(group) > 1:
+        return [list(group[: len(group) // 2]), list(group[len(group) // 2 :])]
+    (lines,) = group
+    if lines.count == 1:
+        free = lines.problem.backend.free_memory()
+        raise MemoryError(
+            f"one direction takes more memory than there is ({said}; free: {'unknown' if free is None else told(free)}): "
+            "have f return fewer outputs at a time, or take normal_equations in blocks"
+        )
+    middle = lines.count // 2
+    return [[lines.take(range(middle))], [lines.take(range(middle, lines.count))]]
 
 
 def along(tangents: Array) -> Wanted:

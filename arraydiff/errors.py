@@ -34,5 +34,9 @@ class BudgetSpent(Exception):
     """max_evaluations is reached: points were left out."""
 
 
+class OnePointTooLarge(MemoryError):
+    """One evaluation of f takes more memory than there is: no smaller chunk would help."""
+
+
 class WorkerDied(RuntimeError):
     """A worker process ended over one point of f, twice: it stands as the exception of that point."""

@@ -13,7 +13,7 @@ from arraydiff.backends import Backend, backend_of
 from arraydiff.batching import gave_up, same_branch
 from arraydiff.config import DifferentiationConfig
 from arraydiff.devices import SpreadCall
-from arraydiff.errors import BudgetSpent
+from arraydiff.errors import BudgetSpent, OnePointTooLarge
 from arraydiff.guarding import Sent, strictly
 from arraydiff.keeping import Kept
 from arraydiff.memory import BY_HEART, budget
@@ -59,6 +59,7 @@ class Evaluator:
         self.calls, self.points = (call.batching.calls, call.batching.points) if call.batching else (0, 0)
         self.rounds = self.asked = self.succeeded = 0
         self.fits: int | None = None  # points a call, once memory ran out at more
+        self.holds: int | None = None  # directions whose arithmetic fits, once memory ran out at more
         self.gauged = 0  # the largest number of points whose memory was looked at
         self.turn = 0  # of several devices, the one that serves the first chunk
         self.ahead: list[Points] = []  # what will be asked for, to go out with the first round
@@ -261,7 +262,7 @@ class Evaluator:
         # Out of the except block, so that the traceback keeps no array of the call that failed.
         if stop - start == 1:
             free = self.backend.free_memory()
-            raise MemoryError(
+            raise OnePointTooLarge(
                 f"one point of f takes more memory than there is ({told}; free: {free or 'unknown'} bytes): "
                 "give f less data, or set chunk_size=1 so that less is held besides"
             )

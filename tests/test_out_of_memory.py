@@ -126,3 +126,47 @@ def test_an_error_of_f_that_is_not_about_memory_is_not_halved() -> None:
 
     ad.grad(f, method="central", vectorized=True)(X[:4])
     assert set(widths) <= {1, 5, 8}
+
+
+@on_the_stand_in
+@pytest.mark.parametrize("method", ["central", "richardson"])
+def test_a_chunk_whose_arithmetic_does_not_fit_is_halved_and_the_jacobian_is_the_same(
+    backend: Backend, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arraydiff.backends.cupy.CupyBackend.free_memory", lambda _: None)  # else it is planned for
+
+    def f(x: Any) -> Any:
+        from array_api_compat import array_namespace
+
+        xp = array_namespace(x)
+        return xp.sin(xp.sum(x) * xp.ones((4000,), dtype=xp.float64) * WEIGHTS[backend]) + x[0]
+
+    WEIGHTS[backend] = backend.asarray(np.linspace(0.1, 0.2, 4000))
+    x = backend.asarray(X)
+    options = {"method": method, "unreliable": "ignore", "chunk_size": len(X)}
+    plain = ad.jacobian(f, **options)(x)
+    jacobian_bytes = 8 * 4000 * len(X)
+    seen = Recorder(f)
+    room = {"central": 8, "richardson": 40}[method]
+    with limited(room * jacobian_bytes):
+        halved = ad.jacobian(seen, **options).result(x)
+    np.testing.assert_allclose(tonumpy(halved.jacobian), tonumpy(plain), rtol=1e-6)
+    assert (halved.function_calls, halved.function_points) == (seen.calls, seen.points)
+    assert seen.calls > ad.jacobian(f, **options).result(x).function_calls  # what failed counts, too
+
+
+WEIGHTS: dict[Backend, Any] = {}
+
+
+@on_the_stand_in
+def test_one_direction_that_does_not_fit_says_what_to_do(backend: Backend) -> None:
+    x = backend.asarray(X)
+
+    def f(x: Any) -> Any:
+        from array_api_compat import array_namespace
+
+        xp = array_namespace(x)
+        return xp.sum(x) * xp.ones((40_000,), dtype=xp.float64)
+
+    with limited(8 * 40_000 * 20), pytest.raises(MemoryError, match=r"memory|Out of|out of"):
+        ad.jacobian(f, method="richardson", unreliable="ignore")(x)
