@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 
 from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
-from arraydiff.arguments import Argnums, Layout, spread
-from arraydiff.backends import Backend
+from arraydiff.arguments import Argnums, Layout
 from arraydiff.binding import Bound
 from arraydiff.callables import Options, Transform, config_of, users_level
 from arraydiff.config import DifferentiationConfig
@@ -26,6 +25,7 @@ from arraydiff.record import active_records, unrecorded
 from arraydiff.result import DerivativeResult, JacobianResult, named
 from arraydiff.seam import Prepared
 from arraydiff.tally import Normal, NormalStory, Tally, methods, worst
+from arraydiff.weights import root_of, weights_of
 
 __all__ = ["normal_equations"]
 
@@ -125,7 +125,7 @@ class NormalEquations(Transform):
         else:
             for i, label in enumerate(self.blocks or ()):
                 block = _Block(WithBlock(self.fun, label), self.options, self.learnt, self.batchings)
-                yield block, _weights_of(self.weights, i, label, len(self.blocks or ()))
+                yield block, weights_of(self.weights, i, label, len(self.blocks or ()))
 
     def _parts(self, parts: Parts) -> Iterator[tuple[_Block, Any]]:
         for i, function in enumerate(parts):
@@ -133,7 +133,7 @@ class NormalEquations(Transform):
             batchings: dict[Hashable, Batching] = {}
             if not parts.once:
                 learnt, batchings = self.learnt_of.setdefault(i, {}), self.batchings_of.setdefault(i, {})
-            yield _Block(function, self.options, learnt, batchings), _weights_of(self.weights, i, i, None)
+            yield _Block(function, self.options, learnt, batchings), weights_of(self.weights, i, i, None)
 
     def _normal(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Normal:
         tally, most, bound, value = Tally(), self.options.config.max_evaluations, None, None
@@ -267,7 +267,9 @@ class _Block(Transform):
 
             def collector(prepared: Prepared) -> GramCollector:
                 root = (
-                    None if weights is None else _root(problem.backend, evaluator.base.layout, weights, problem.x.dtype)
+                    None
+                    if weights is None
+                    else root_of(problem.backend, evaluator.base.layout, weights, problem.x.dtype)
                 )
                 collectors.append(GramCollector(problem, config, prepared, bound.index, root))
                 return collectors[0]
@@ -291,40 +293,6 @@ class _Block(Transform):
                 "xp.concat([xp.real(r), xp.imag(r)]), whose squares add up to |r|²"
             )
         super()._check_output(bound_backend, layout)
-
-
-def _weights_of(weights: Any, i: int, label: Any, count: int | None) -> Any:
-    """Those of one block."""
-    if weights is None or isinstance(weights, int | float):
-        return weights
-    if callable(weights):
-        return weights(label)
-    if count is not None and len(weights) != count:
-        raise ValueError(f"weights must have one entry a block, got {len(weights)} for {count} blocks")
-    if i >= len(weights):
-        raise ValueError(f"weights must have one entry a block, got {len(weights)} for more blocks than that")
-    return weights[i]
-
-
-def _root(backend: Backend, layout: Layout, weights: Any, dtype: Any) -> Array:
-    """Square roots of the weights, (m,).
-
-    Raises
-    ------
-    ValueError
-        They do not fit the residual, or are negative or not finite.
-    """
-    xp = backend.xp
-    try:
-        flat = spread(backend, layout, weights, "weights", dtype, 1.0)
-    except ValueError as error:
-        shapes = ", ".join(str(leaf.shape) for leaf in layout.leaves)
-        raise ValueError(f"weights must have the structure and shapes of the residual, {shapes}: {error}") from error
-    if not backend.deferred:
-        bad = xp.sum(xp.astype(~((flat >= 0) & xp.isfinite(flat)), backend.index_dtype))
-        if backend.read(xp.reshape(bad, (1,))) != [0]:
-            raise ValueError("weights must be finite and not negative: give weight 0 to rows that are to be left out")
-    return xp.sqrt(flat)
 
 
 def normal_equations(

@@ -25,7 +25,7 @@ LAYERS = (
     ("memory", "scratch"),
     ("config",),
     ("arguments", "result"),
-    ("problem", "assembly", "explain", "tables"),
+    ("problem", "assembly", "explain", "tables", "weights"),
     ("seam", "devices", "binding"),
     ("directions", "symmetry"),
     ("noise", "batching"),
