@@ -40,16 +40,3 @@ class Parts:
             if not callable(function):
                 raise TypeError(f"a block of the residual must be callable, got {type(function).__name__}")
             yield function
-
-
-def weights_of(weights: Any, i: int, label: Any, count: int | None) -> Any:
-    """Those of one block."""
-    if weights is None or isinstance(weights, int | float):
-        return weights
-    if callable(weights):
-        return weights(label)
-    if count is not None and len(weights) != count:
-        raise ValueError(f"weights must have one entry a block, got {len(weights)} for {count} blocks")
-    if i >= len(weights):
-        raise ValueError(f"weights must have one entry a block, got {len(weights)} for more blocks than that")
-    return weights[i]

@@ -12,10 +12,9 @@ from typing import Any, ClassVar
 
 from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
-from arraydiff.arguments import Argnums, Layout, spread
-from arraydiff.backends import Backend
+from arraydiff.arguments import Argnums, Layout
 from arraydiff.binding import Bound
-from arraydiff.blocks import Parts, WithBlock, weights_of
+from arraydiff.blocks import Parts, WithBlock
 from arraydiff.callables import Options, Transform, config_of, users_level
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import Wanted, streamed
@@ -28,6 +27,7 @@ from arraydiff.result import DerivativeResult, JacobianResult, named
 from arraydiff.seam import Prepared
 from arraydiff.service import Service
 from arraydiff.tally import Normal, NormalStory, Tally, methods, worst
+from arraydiff.weights import root_of, weights_of
 
 __all__ = ["normal_equations"]
 
@@ -236,7 +236,9 @@ class _Block(Transform):
 
             def collector(prepared: Prepared) -> GramCollector:
                 root = (
-                    None if weights is None else _root(problem.backend, evaluator.base.layout, weights, problem.x.dtype)
+                    None
+                    if weights is None
+                    else root_of(problem.backend, evaluator.base.layout, weights, problem.x.dtype)
                 )
                 collectors.append(GramCollector(problem, config, prepared, bound.index, root))
                 return collectors[0]
@@ -260,27 +262,6 @@ class _Block(Transform):
                 "xp.concat([xp.real(r), xp.imag(r)]), whose squares add up to |r|²"
             )
         super()._check_output(bound_backend, layout)
-
-
-def _root(backend: Backend, layout: Layout, weights: Any, dtype: Any) -> Array:
-    """Square roots of the weights, (m,).
-
-    Raises
-    ------
-    ValueError
-        They do not fit the residual, or are negative or not finite.
-    """
-    xp = backend.xp
-    try:
-        flat = spread(backend, layout, weights, "weights", dtype, 1.0)
-    except ValueError as error:
-        shapes = ", ".join(str(leaf.shape) for leaf in layout.leaves)
-        raise ValueError(f"weights must have the structure and shapes of the residual, {shapes}: {error}") from error
-    if not backend.deferred:
-        bad = xp.sum(xp.astype(~((flat >= 0) & xp.isfinite(flat)), backend.index_dtype))
-        if backend.read(xp.reshape(bad, (1,))) != [0]:
-            raise ValueError("weights must be finite and not negative: give weight 0 to rows that are to be left out")
-    return xp.sqrt(flat)
 
 
 def normal_equations(

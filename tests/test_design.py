@@ -26,7 +26,7 @@ LAYERS = (
     ("memory", "scratch"),
     ("config",),
     ("arguments", "result"),
-    ("problem", "assembly", "explain", "tables"),
+    ("problem", "assembly", "explain", "tables", "weights"),
     ("seam", "devices", "binding", "guarding"),
     ("keeping", "service"),
     ("directions", "symmetry"),
