@@ -274,7 +274,7 @@ def test_of_many_blocks_one_is_held_at_a_time():
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert most < 8 * rows * blocks * n / 4  # J is 32 MB
+    assert most < 8 * rows * blocks * n / 3  # J is 32 MB, the columns of a block and their bars 1.6
 
 
 def scratch_files(monkeypatch, folder):
