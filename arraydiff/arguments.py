@@ -240,7 +240,8 @@ def _spread_leaf(backend: Backend, leaf: Leaf, part: Any, dtype: Any, missing: f
         return backend.asarray([], dtype)
     if isinstance(part, list | tuple):
         part = [missing if entry is None else entry for entry in part]
-    array = backend.asarray(missing if part is None else part)
+    plain = part is None or isinstance(part, list | tuple)  # numbers of Python's: some libraries make float32 of them
+    array = backend.asarray(missing if part is None else part, dtype if plain else None)
     whole = backend.xp.broadcast_to(backend.xp.astype(array, dtype), leaf.shape)
     flat = backend.xp.reshape(whole, (-1,))
     return backend.xp.concat([flat, flat]) if leaf.is_complex else flat

@@ -89,6 +89,16 @@ class Batched:
         """
         raise ValueError("a plan is learnt at one point: call plan(x) of the derivative without in_axes")
 
+    def stepper(self, *_args: Any, **_kwargs: Any) -> Any:
+        """There is none.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
+        raise ValueError("a stepper is for one point: call stepper(x) of the derivative without in_axes, once a point")
+
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Done:
         batch = Batch.of(self.transform, self.axes, args, kwargs)
         return done(self.transform, [batch.entry(i) for i in range(batch.size)], batch.alike, raised)

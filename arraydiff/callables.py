@@ -86,7 +86,7 @@ class Transform:
     def __init__(self, fun: Callable[..., Any], options: Options) -> None:
         if not callable(fun):
             raise TypeError(f"{self.title} expected a callable to differentiate, got {type(fun).__name__}")
-        functools.update_wrapper(self, fun)
+        functools.update_wrapper(self, fun, updated=())  # attributes of an object that is called stay its own
         name = getattr(fun, "__name__", type(fun).__name__)
         self.__name__ = name
         self.__doc__ = (
@@ -242,7 +242,7 @@ class Transform:
         problem, dense, evaluator = bound.problem, derivative.dense, derivative.evaluator
         outputs, backend = derivative.output.layout, problem.backend
         return self.result_type(
-            derivative=self._written(derivative, lambda: self._assembled(bound, outputs, dense.columns, "value")),
+            derivative=self._written(bound, derivative, dense.columns),
             value=self._value(bound, derivative),
             aux=derivative.output.aux,
             error_estimate=self._assembled(bound, outputs, dense.error, "error"),
@@ -322,16 +322,16 @@ class Transform:
 
     def _bare(self, bound: Bound, derivative: Derivative, flat: Array) -> Any:
         output = derivative.output
-        values = self._written(derivative, lambda: self._assembled(bound, output.layout, flat, "value"))
+        values = self._written(bound, derivative, flat)
         return (values, output.aux) if self.options.has_aux else values
 
-    def _written(self, derivative: Derivative, values: Callable[[], PyTree]) -> PyTree:
-        """The values in the array that the user gave for them, if any."""
-        out = self.options.out
+    def _written(self, bound: Bound, derivative: Derivative, flat: Array) -> PyTree:
+        """The values in their structure, or in the array that the user gave for them."""
+        out, output = self.options.out, derivative.output
         if out is None:
-            return values()
+            return self._assembled(bound, output.layout, flat, "value")
         if derivative.watch is None:  # they were not written chunk by chunk
-            outside(derivative.problem, derivative.output, out).whole(derivative.dense.columns)
+            outside(derivative.problem, output, out).whole(flat)
         return out
 
     def _value(self, bound: Bound, derivative: Derivative) -> PyTree:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from arraydiff._typing import Array
+from arraydiff.arguments import is_real
+from arraydiff.backends import backend_of, is_array
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.seam import Pushforward
@@ -95,7 +97,7 @@ class Outside:
 
     def __init__(self, problem: Problem, out: Any, outputs: tuple[int, ...], inputs: tuple[int, ...]) -> None:
         self.problem, self.out, self.outputs, self.inputs = problem, out, outputs, inputs
-        self.is_ours = type(problem.backend).owns(out)
+        self.there = backend_of([out]) if is_array(out) else None
         if problem.lower is not None:
             out[...] = 0  # parameters that cannot move are never put
 
@@ -108,7 +110,10 @@ class Outside:
 
     def _shaped(self, part: Array, *columns: int) -> Any:
         shaped = self.problem.xp.reshape(part, (*self.outputs, *columns))
-        return shaped if self.is_ours else self.problem.backend.as_numpy(shaped)
+        if self.there == self.problem.backend:
+            return shaped
+        brought = self.problem.backend.as_numpy(shaped)
+        return brought if self.there is None else self.there.asarray(brought, self.out.dtype)
 
     def whole(self, columns: Array) -> None:
         """All columns (m, n) at once."""
@@ -116,6 +121,17 @@ class Outside:
 
     def filled(self) -> Array:
         return self.out
+
+
+def not_writable(out: Any) -> str:
+    """Why values cannot be written to `out`, or nothing."""
+    if not is_array(out):  # a dataset of h5py or zarr
+        floats = getattr(getattr(out, "dtype", None), "kind", "f") == "f"
+        return "" if floats and hasattr(out, "__setitem__") else f"got {type(out).__name__}"
+    there = backend_of([out])
+    if there.immutable or not getattr(getattr(out, "flags", None), "writeable", True):
+        return f"this {type(out).__name__} cannot be written"
+    return "" if is_real(there, out.dtype) else f"this one holds {out.dtype}"
 
 
 def _place(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:

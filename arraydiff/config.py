@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import StrEnum
+from operator import index
 from typing import Any
 
 from arraydiff.memory import not_a_size
@@ -95,7 +96,7 @@ NOISE_WANTED = (
 
 
 def _workers(value: Any) -> str | None:
-    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    whole = hasattr(value, "__index__") and not isinstance(value, bool) and index(value) >= 1
     is_pool = hasattr(value, "submit")
     if whole or (is_pool and not isinstance(value, type)) or (callable(value) and not is_pool):
         return None
@@ -236,8 +237,9 @@ class DifferentiationConfig:
         _check_together(self)
 
     def __repr__(self) -> str:
-        given = (f for f in fields(self) if not _is_default(f, getattr(self, f.name)))
-        return f"{type(self).__name__}({', '.join(f'{f.name}={_short(getattr(self, f.name))}' for f in given)})"
+        given = (f.name for f in fields(self) if not _is_default(f, getattr(self, f.name)))
+        shown = (f"{name}={_shown(name, getattr(self, name))}" for name in given)
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     @property
     def fixed_stages(self) -> bool:
@@ -299,6 +301,10 @@ def _is_default(item: Field[Any], value: Any) -> bool:
     if item.default is MISSING or item.default is value:
         return True
     return isinstance(value, bool | int | float | str) and bool(value == item.default)
+
+
+def _shown(name: str, value: Any) -> str:
+    return f"<{type(value).__name__}>" if name == "store" else _short(value)
 
 
 def _short(value: Any) -> str:

@@ -12,14 +12,15 @@ from typing import Any, TypeVar
 from arraydiff._typing import Array
 from arraydiff.arguments import Layout
 from arraydiff.backends import Backend
-from arraydiff.collectors import Collector, Dense, DenseCollector, Outside, ValuesCollector
+from arraydiff.collectors import Collector, Dense, DenseCollector, Outside, ValuesCollector, not_writable
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Elementwise, Lines, Tangents, x_itself
 from arraydiff.errors import OnePointTooLarge
-from arraydiff.evaluator import Evaluator, lockstep
+from arraydiff.evaluator import Evaluator
 from arraydiff.memory import BY_HEART, budget, told
 from arraydiff.problem import Output, Problem
 from arraydiff.result import Status
+from arraydiff.rounds import lockstep
 from arraydiff.seam import Prepared, Pushforward, Rounds, Strategy
 from arraydiff.strategies import strategy_of
 from arraydiff.strategies.foresight import foreseen, points_each
@@ -321,6 +322,11 @@ def outside(problem: Problem, output: Output, out: Any) -> Outside:
     shape = (*outputs.leaves[0].shape, *inputs.leaves[0].shape)
     if tuple(getattr(out, "shape", ())) != shape:
         raise ValueError(f"out must have the shape of the Jacobian, {shape}, got {getattr(out, 'shape', type(out))}")
+    refused = not_writable(out)
+    if refused:
+        raise ValueError(
+            f"out must be an array of floats that can be written by slices, such as a memory map: {refused}"
+        )
     return Outside(problem, out, outputs.leaves[0].shape, inputs.leaves[0].shape)
 
 

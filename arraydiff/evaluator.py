@@ -17,17 +17,22 @@ from arraydiff.errors import BudgetSpent, OnePointTooLarge
 from arraydiff.guarding import Sent, strictly
 from arraydiff.keeping import Kept
 from arraydiff.memory import BY_HEART, budget
-from arraydiff.problem import Answer, Call, Guarded, Output, Problem, points_in
-from arraydiff.seam import Asking, Moved, Points, Rounds, Task, Values
+from arraydiff.problem import Answer, Call, Guarded, Output, Problem
+from arraydiff.rounds import Round, lockstep, points_of, sent
+from arraydiff.seam import Asking, Points, Rounds, Task, Values
 from arraydiff.service import Service
 
 if TYPE_CHECKING:
-    from arraydiff.workers import Crew
+    pass
 
 MEASURED_NUMBERS = 2**19
 """Entries of derivatives that are made together, each with some sixty numbers in the ladders: 256 MiB."""
 
 T = TypeVar("T")
+
+
+class NotAsked(TypeError):
+    """Stands in the place of values that f was not asked for."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,16 @@ class Evaluator:
         self.sent = Sent(call, problem.x)  # the same one in every round: pickled once
         self._take_call(call)
         self.backend, self.max_evaluations, self.max_memory = call.backend, config.max_evaluations, config.max_memory
+        if call.backend.deferred and (config.workers is not None or config.store is not None):
+            raise ValueError(
+                "workers and store need values, which are not there inside jax.jit or on lazy arrays: leave them out there"
+            )
         self.service = service or Service(config)
         self.crew, self.progress = self.service.crew, self.service.progress
         self.kept = Kept(problem, config.store) if config.store is not None or self.crew is not None else None
         self.calls, self.points = (call.batching.calls, call.batching.points) if call.batching else (0, 0)
         self.rounds = self.asked = self.succeeded = 0
+        self.waited = True  # whether anything was evaluated in this round
         self.fits: int | None = None  # points a call, once memory ran out at more
         self.holds: int | None = None  # directions whose arithmetic fits, once memory ran out at more
         self.gauged = 0  # the largest number of points whose memory was looked at
@@ -119,12 +129,12 @@ class Evaluator:
     def refused(self, wanted: Sequence[Points]) -> list[list[Output | Exception]] | None:
         """The answers to complex points that need not be asked, since f gives complex numbers anyway."""
         if self.output is not None and self.output.layout.has_complex and any(points.is_complex for points in wanted):
-            return [[TypeError("f returns complex numbers")] for _ in wanted]
+            return [[NotAsked("f returns complex numbers")] for _ in wanted]
         return None
 
     def begin(self, wanted: Sequence[Points]) -> list[int]:
         """Count a round: how many points of each may be evaluated."""
-        self.rounds += 1
+        self.rounds, self.waited = self.rounds + 1, self.kept is None
         counts = [self._affordable(points.count) for points in wanted]
         if self.progress is not None:
             self.progress.expect(sum(counts))
@@ -148,6 +158,8 @@ class Evaluator:
 
     def finish(self, wanted: Sequence[Points], got: Sequence[list[Output | Exception]]) -> list[Values]:
         """Count what was given, and hand it on."""
+        self.rounds -= not self.waited  # all of it was kept
+        self.waited = True
         return [self._values(points, outputs) for points, outputs in zip(wanted, got, strict=True)]
 
     def _affordable(self, count: int) -> int:
@@ -188,6 +200,7 @@ class Evaluator:
 
     def keep(self, task: Task, answer: Answer) -> None:
         """What was evaluated, for later calls, and to be told of."""
+        self.waited = True
         if self.kept is not None:
             self.kept.keep(task, answer)
         if self.progress is not None:
@@ -305,25 +318,38 @@ class Evaluator:
 
     def _count(self, points: Points, outputs: list[Output | Exception], good: list[Output]) -> Exception | None:
         """The first failure, if any."""
-        lost = len(outputs) - len(good)
+        lost = sum(isinstance(output, Exception) and not isinstance(output, NotAsked) for output in outputs)
         self.calls += lost + sum([output.calls for output in good])
         self.points += lost + sum([output.points for output in good])
         if not points.is_complex:
             self.succeeded += len(good) - points.starts_at_x
-        if not lost:
+        if len(good) == len(outputs):
             return None
         failed = [(j, output) for j, output in enumerate(outputs) if isinstance(output, Exception)]
         if not points.is_complex:
             self.failures += [Failure(points.parameter(j), error) for j, error in failed]
         return failed[0][1]
 
+    def check_shapes(self, answers: Sequence[Answer]) -> None:
+        """As many numbers everywhere as at x.
+
+        Raises
+        ------
+        ValueError
+            There are not.
+        """
+        m = None if self.output is None else int(self.output.values.shape[0])
+        for answer in answers:
+            if m is not None and isinstance(answer, Output) and answer.values.shape[0] != m:
+                raise ValueError(
+                    f"f gave {m} numbers at x but {answer.values.shape[0]} beside it; its shape must not change"
+                )
+
     def _joined(self, outputs: list[Output | Exception], good: list[Output], short: int) -> Array:
         """(m, k), NaN where f failed or was not asked."""
         xp, m = self.backend.xp, int(self.base.values.shape[0])
         parts = [output.values for output in good]
-        for part in parts:
-            if part.shape[0] != m:
-                raise ValueError(f"f gave {m} numbers at x but {part.shape[0]} beside it; its shape must not change")
+        self.check_shapes(good)
         if len(parts) == len(outputs) and not short:
             if self.call.batch_axis is None:
                 return self.backend.gather(parts)
@@ -334,76 +360,11 @@ class Evaluator:
         return xp.concat(columns, axis=1)
 
 
-def lockstep(generators: Iterable[Asking[T]]) -> Rounds[list[T]]:
-    """Several computations as one that asks for what all of them want."""
-    waiting: dict[int, tuple[Asking[T], Points]] = {}
-    results: dict[int, T] = {}
-
-    def advance(i: int, generator: Asking[T], given: Values | None) -> None:
-        try:
-            waiting[i] = (generator, generator.send(given))  # type: ignore[arg-type]
-        except StopIteration as done:
-            results[i] = done.value
-
-    for i, generator in enumerate(generators):
-        advance(i, generator, None)
-    while waiting:
-        active = list(waiting.items())
-        waiting.clear()
-        values = yield [points for _, (_, points) in active]
-        for (i, (generator, _)), given in zip(active, values, strict=True):
-            advance(i, generator, given)
-        del values, given  # not kept while f is evaluated: they may be many
-    return [results[i] for i in sorted(results)]
-
-
-class Round:
-    """Points of one problem that go out together, those of which no answer is kept."""
-
-    def __init__(self, evaluator: Evaluator, wanted: Sequence[Points], counts: Sequence[int]) -> None:
-        self.evaluator, kept = evaluator, evaluator.kept
-        self.answers: list[list[Answer | None]] = [[None] * count for count in counts]
-        self.places: list[tuple[int, int]] = []
-        self.tasks: list[Task] = []
-        for i, (points, count) in enumerate(zip(wanted, counts, strict=True)):
-            for j in range(count):
-                task = points.task(j)
-                self.answers[i][j] = None if kept is None else kept.find(task)
-                if self.answers[i][j] is None:
-                    self.places.append((i, j))
-                    self.tasks.append(task)
-        if self.tasks and evaluator.ahead:
-            self.tasks += [points.task(j) for points in evaluator.ahead for j in range(points.count)]
-            evaluator.ahead = []
-        elif not self.tasks:
-            evaluator.rounds -= 1  # nobody waited
-
-    def keep(self, k: int, answer: Answer) -> None:
-        """The answer for point k, as soon as it is there."""
-        self.evaluator.keep(self.tasks[k], answer)
-        if k < len(self.places):
-            i, j = self.places[k]
-            self.answers[i][j] = answer
-        elif self.evaluator.kept is not None:
-            self.evaluator.kept.ahead(self.tasks[k], answer)
-
-    def close(self) -> list[list[Answer]]:
-        """All answers that were asked for."""
-        return [[answer for answer in answers if answer is not None] for answers in self.answers]
-
-
-def sent(crew: Crew, rounds: Sequence[Round]) -> list[list[list[Answer]]]:
-    """The points of several problems, all handed to the workers at once."""
-    asked = [(one.evaluator.sent, one.tasks) for one in rounds if one.tasks]
-    waiting = [one for one in rounds if one.tasks]
-    if asked:
-        crew.run(asked, lambda i, k, answer: waiting[i].keep(k, answer))
-    return [one.close() for one in rounds]
-
-
 def measured(asked: Sequence[tuple[Evaluator, Points, int]]) -> list[list[Output | Exception]]:
     """Derivatives of a vectorised function, its calls shared by as many points as their ladders' memory allows."""
     first = asked[0][0]
+    if first.kept is not None or first.progress is not None:
+        return [evaluator._one_by_one(wanted, count) for evaluator, wanted, count in asked]
     points = [wanted.column(j) for _, wanted, count in asked for j in range(count)]
     size = int(points[0].shape[0] if first.output is None else first.base.values.shape[0]) if points else 1
     most = max(1, MEASURED_NUMBERS // max(size, 1))
@@ -422,11 +383,6 @@ def joined(pieces: Sequence[Output]) -> Output:
         values = there.xp.concat([piece.values for piece in pieces], axis=1)
     calls, points = sum(piece.calls for piece in pieces), sum(piece.points for piece in pieces)
     return pieces[0]._replace(values=values, calls=calls, points=points)
-
-
-def points_of(task: Task) -> int:
-    """How many points go with a task: that of a block, several."""
-    return 1 if isinstance(task, Moved) else points_in(task)
 
 
 def _width(output: Output) -> int:

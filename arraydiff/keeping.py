@@ -6,7 +6,7 @@ import functools
 import hashlib
 import pickle
 import types
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 from arraydiff.backends import Backend, backend_of, is_array
@@ -39,6 +39,16 @@ class Kept:
             return None
         except Exception:  # noqa: BLE001 - half an entry, as of a job that was killed while it wrote
             return None
+
+    def unknown(self, tasks: Iterable[Task], others: Iterable[Task]) -> list[Task]:
+        """Those of the tasks, each once, whose answers are not kept, and that are not among the others."""
+        known, new = {self._key(task) for task in others}, []
+        for task in tasks:
+            key = self._key(task)
+            if key not in known and (self.store is None or key not in self.store):
+                new.append(task)
+            known.add(key)
+        return new
 
     def ahead(self, task: Task, answer: Answer) -> None:
         """An answer that nobody has asked for yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from numbers import Integral, Real
 from typing import Any
 
 from arraydiff.backends import Backend
@@ -15,6 +16,9 @@ UNKNOWN = 2**30
 
 BY_HEART = 2**26
 """Bytes that may always be taken: asking the system what is free takes longer than using them."""
+
+LEAST = 1024
+"""Bytes: less is no memory, and what lies between 0 and 1 is a fraction."""
 
 SIZES = re.compile(r"\s*(\d+(?:\.\d*)?(?:e\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -36,16 +40,25 @@ def not_a_size(value: Any) -> str | None:
     """What is wanted instead of `value`, or None where it will do."""
     if isinstance(value, str):
         return None if in_bytes(value) else WANTED
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return None if number and 0 < value < float("inf") else WANTED
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not 0 < value < float("inf"):
+        return WANTED
+    return (
+        None
+        if value >= LEAST or (value <= 1 and not isinstance(value, Integral))
+        else f"{WANTED}; so few bytes hold nothing"
+    )
 
 
 def budget(backend: Backend, max_memory: Any) -> int:
     """Bytes that may be taken beside what is returned."""
     if isinstance(max_memory, str):
-        return in_bytes(max_memory) or UNKNOWN
-    if isinstance(max_memory, int) or (max_memory is not None and max_memory > 1):
-        return round(max_memory)
+        size = in_bytes(max_memory)
+        assert size is not None  # the config has checked it
+        return size
+    if max_memory is not None and max_memory >= LEAST:
+        given: int = round(max_memory)
+        return given
     free = backend.free_memory()
     return UNKNOWN if free is None else round(free * (SHARE if max_memory is None else max_memory))
 

@@ -77,6 +77,12 @@ class NormalEquations(Transform):
             "normal equations have no plan: take jacobian(f).plan(x), and give steps here as step_size= or scale="
         )
 
+    def stepper(self, *args: Any, **kwargs: Any) -> Any:
+        """Not offered."""
+        raise TypeError(
+            "normal equations have no stepper: take jacobian(f).stepper(x), block by block where there are blocks"
+        )
+
     def forget(self) -> None:
         """Forget what was learnt of the residual."""
         super().forget()

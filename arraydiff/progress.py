@@ -44,21 +44,33 @@ class Progress:
         """So many are still to come, as far as is known now."""
         self.expected = self.done + more
 
-    def close(self) -> None:
-        """All points are done that were wanted."""
-        if self.done:
+    def close(self, done: bool = True) -> None:
+        """There will be no more; `done`: all that were wanted are there."""
+        if done and self.done:
             self.expected = self.done
             self.tell(self.done, self.expected)
-        if isinstance(self.tell, Bar | Line):
+        if isinstance(self.tell, Bar | Line | Silent):
             self.tell.close()
 
 
 def _shown() -> Shown:
+    if sys.stderr is None:  # a program without a console
+        return Silent()
     try:
         from tqdm.auto import tqdm
     except ImportError:
         return Line()
     return Bar(tqdm)
+
+
+class Silent:
+    """Nobody looks."""
+
+    def __call__(self, done: int, expected: int) -> None:
+        """So many of so many."""
+
+    def close(self) -> None:
+        """There will be no more."""
 
 
 class Bar:

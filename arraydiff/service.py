@@ -32,9 +32,11 @@ class Service:
     ) -> None:
         self.depth -= 1
         if self.depth == 0:
-            if self.progress is not None:
-                self.progress.close()
-            self.open.__exit__(kind, error, traceback)
+            try:
+                if self.progress is not None:
+                    self.progress.close(done=error is None)
+            finally:
+                self.open.__exit__(kind, error, traceback)
 
 
 def _crew(config: DifferentiationConfig) -> Crew | None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from arraydiff._typing import Array
 from arraydiff.engine import derivation
-from arraydiff.evaluator import Evaluator, Round
+from arraydiff.evaluator import Evaluator
 from arraydiff.problem import Answer
+from arraydiff.rounds import Round
 from arraydiff.seam import Points, Task
 
 if TYPE_CHECKING:
@@ -63,19 +64,21 @@ class Stepper:
         self._evaluator = Evaluator(problem, config, transform._check_output)
         self._rounds = derivation(problem, config, transform._wanted(bound), self._evaluator)
         self._derivative: Any = None
+        self._failure: Exception | None = None
         self._wanted: list[Points] = []
         self._round: Round | None = None
         self._advance(None)
 
     def __repr__(self) -> str:
         state = "done" if self._round is None else f"{len(self._round.tasks)} points wait for their values"
+        state = state if self._failure is None else "failed"
         return f"<stepper of {self._transform!r}: {state}>"
 
     def ask(self) -> list[Any]:
         """The points whose values are wanted next; the same ones until they are told. None are left in the end."""
-        return (
-            [] if self._round is None else [self._shown(self._evaluator.sent.point(task)) for task in self._round.tasks]
-        )
+        self._check()
+        tasks = [] if self._round is None else self._round.tasks
+        return [self._shown(self._evaluator.sent.point(task)) for task in tasks]
 
     def tell(self, values: Sequence[Any]) -> None:
         """What f gave at the points asked for, in their order; an exception where it failed.
@@ -87,6 +90,7 @@ class Stepper:
         TypeError
             A value that is no output of f.
         """
+        self._check()
         if self._round is None:
             raise ValueError("nothing is asked for: the derivative is done, take result()")
         given = list(values)
@@ -94,6 +98,7 @@ class Stepper:
             raise ValueError(f"tell takes one value a point, {len(self._round.tasks)} in all, got {len(given)}")
         with self._backend.on_device(), self._backend.quietly():
             answers = [self._answer(*pair) for pair in zip(self._round.tasks, given, strict=True)]
+            self._evaluator.check_shapes(answers)
             for k, answer in enumerate(answers):
                 self._round.keep(k, answer)
         self._advance(self._round)
@@ -106,12 +111,24 @@ class Stepper:
         ValueError
             Points still wait for their values.
         """
+        self._check()
         if self._derivative is None:
             raise ValueError("the derivative is not done: call ask() and tell() until ask() gives nothing")
         return self._transform._given(self._bound, self._derivative, full_output=True)
 
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise ValueError("the derivative failed: call stepper(x) anew") from self._failure
+
     def _advance(self, done: Round | None) -> None:
         """To the next round for which values are missing."""
+        try:
+            self._go_on(done)
+        except Exception as error:
+            self._failure = error
+            raise
+
+    def _go_on(self, done: Round | None) -> None:
         evaluator, self._round = self._evaluator, None
         with self._backend.on_device(), self._backend.quietly():
             given = None if done is None else evaluator.finish(self._wanted, done.close())
@@ -130,6 +147,8 @@ class Stepper:
                     answers = asked.close()
                 given = evaluator.finish(self._wanted, answers)
         evaluator.close()
+        if evaluator.progress is not None:
+            evaluator.progress.close()
         self._transform._noted(self._derivative)
 
     def _shown(self, point: Array) -> Any:

@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from arraydiff.devices import SpreadCall
 from arraydiff.engine import BLOCK_BYTES
-from arraydiff.evaluator import Evaluator, Round, measured, sent
+from arraydiff.evaluator import Evaluator, measured
 from arraydiff.guarding import strictly
 from arraydiff.problem import Guarded, Output
+from arraydiff.rounds import Round, sent
 from arraydiff.seam import Points, Rounds, Values
 
 T = TypeVar("T")
@@ -97,7 +98,8 @@ def _answers(open_calls: Mapping[int, list[Asked]], alike: bool) -> list[Outputs
     if isinstance(first.call, SpreadCall):
         return _apart(open_calls)
     if first.call.batch_axis is not None:
-        return _in_blocks(asked) if alike and first.call.joins else _apart(open_calls)
+        shared = alike and first.call.joins and first.kept is None and first.progress is None
+        return _in_blocks(asked) if shared else _apart(open_calls)
     if first.crew is not None:
         rounds = [Round(one.evaluator, [one.points], [one.count]) for one in asked]
         return [answers for (answers,) in sent(first.crew, rounds)]

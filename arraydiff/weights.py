@@ -11,7 +11,7 @@ from arraydiff.backends import Backend
 
 def weights_of(weights: Any, i: int, label: Any, count: int | None) -> Any:
     """Those of one block."""
-    if weights is None or isinstance(weights, int | float):
+    if weights is None or isinstance(weights, int | float) or getattr(weights, "shape", None) == ():
         return weights
     if callable(weights):
         return weights(label)

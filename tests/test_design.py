@@ -33,7 +33,7 @@ LAYERS = (
     ("noise", "batching"),
     ("probe",),
     ("strategies",),
-    ("vouching",),
+    ("vouching", "rounds"),
     ("evaluator", "collectors"),
     ("gram",),
     ("engine", "together"),

@@ -37,6 +37,10 @@ def is_at_hand(stack: contextlib.ExitStack, library: str) -> bool:
     return importlib.util.find_spec(library) is not None
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.filterwarnings(
+    "ignore:os.fork.. was called:RuntimeWarning"
+)  # other tests have threads; f needs no lock of theirs
 @pytest.mark.parametrize("path", [path for path in FILES if blocks(path, "python")], ids=lambda path: path.name)
 def test_the_examples_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("scipy", reason="the pages show fits with SciPy")

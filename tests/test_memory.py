@@ -183,3 +183,21 @@ def test_one_measured_evaluation_tells_how_many_points_a_block_may_have():
     assert first == 5  # f(x) and the ray
     assert 3 <= max(others) <= 11
     assert sum(others) == 120
+
+
+def test_what_is_blanked_is_blank_in_the_array_of_the_users_too():
+    def f(x):
+        return np.array([x[0] ** 2, abs(x[2]) + x[1]])
+
+    x, out = np.array([1.0, 2.0, 0.0]), np.empty((2, 3))
+    ad.jacobian(f, unreliable="nan", out=out)(x)
+    np.testing.assert_array_equal(out, ad.jacobian(f, unreliable="nan")(x))
+    assert np.isnan(out[1, 2])
+
+
+def test_an_array_that_cannot_hold_the_values_is_refused_with_what_is_wanted():
+    read_only = np.zeros((3, 3))
+    read_only.flags.writeable = False
+    for out in (np.zeros((3, 3), int), read_only):
+        with pytest.raises(ValueError, match="out must be an array of floats that can be written by slices"):
+            ad.jacobian(lambda x: x * np.pi, out=out)(np.ones(3))

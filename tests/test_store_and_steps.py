@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dbm.dumb
 import functools
+import multiprocessing
 import pickle
 import shelve
 import subprocess
@@ -357,3 +358,134 @@ def test_a_point_travels_as_the_entry_that_is_displaced_however_many_there_are()
     np.testing.assert_allclose(gradient[:50], 2 * x[:50], rtol=1e-7)
     assert len(sizes) == 5 + 2 * len(x)
     assert sorted(sizes)[-6] < 400
+
+
+# ---- what a reviewer broke
+
+
+def test_counts_are_what_f_saw_also_where_points_went_out_ahead():
+    for x in (1.0, np.array([1.0, 0.2])):
+        for workers, bounds in ((50, None), (50, (0.0, 3.0)), (400, None)):
+            with ThreadPoolExecutor(workers) as pool:
+                for fun in (smooth_of, abs_of):
+                    STATE["calls"] = 0
+                    result = ad.grad(fun, workers=pool, bounds=bounds, unreliable="ignore").result(x)
+                    assert STATE["calls"] == result.function_calls == result.function_points
+
+
+def smooth_of(x):
+    noted()
+    return np.sum(np.sin(x))
+
+
+def abs_of(x):
+    noted()
+    return np.sum(np.abs(x) ** 3)
+
+
+def test_what_is_stored_is_not_sent_out_ahead():
+    store = {}
+    with ThreadPoolExecutor(50) as pool:
+        gradient = ad.grad(smooth, method="central", workers=pool, store=store)
+        first = gradient(X)
+        for key in list(store)[3:5]:
+            del store[key]
+        STATE["calls"] = 0
+        np.testing.assert_array_equal(gradient(X), first)
+    assert STATE["calls"] == 2
+
+
+def test_rounds_are_those_in_which_something_was_evaluated():
+    store = {}
+    assert ad.grad(smooth, store=store).result(X).rounds == 3
+    for options in ({}, {"workers": map}):
+        assert ad.grad(smooth, store=store, **options).result(X).rounds == 0
+    batch = np.stack([X, X])
+    ad.grad(smooth, store=store, in_axes=0)(batch)
+
+
+def _seen(seen, done, expected):
+    seen.append((done, expected))
+
+
+def test_vectorised_functions_are_stored_and_told_of_too():
+    def f(x):
+        noted()
+        return np.sum(np.sin(x), axis=0)
+
+    for made, x in (
+        (functools.partial(ad.hessian, f), X),
+        (functools.partial(ad.grad, f, in_axes=0), np.stack([X, X + 1])),
+    ):
+        store, seen = {}, []
+        first = made(vectorized=True, store=store, progress=functools.partial(_seen, seen))(x)
+        STATE["calls"] = 0
+        np.testing.assert_array_equal(made(vectorized=True, store=store)(x), first)
+        assert STATE["calls"] == 0
+        assert seen[-1][0] == seen[-1][1] > 0
+
+
+def test_a_progress_that_raises_in_the_end_leaves_no_process_behind():
+    def told(done, expected):
+        if done == expected:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough") as kept_alive:
+        ad.grad(smooth, workers=2, progress=told)(X)
+    assert kept_alive is not None
+    assert not multiprocessing.active_children()
+
+
+def test_a_stepper_that_was_told_a_wrong_shape_goes_on_and_one_that_failed_says_so():
+    def f(x):
+        return x * x
+
+    stepper = ad.jacobian(f).stepper(X)
+    stepper.tell([f(point) for point in stepper.ask()])
+    with pytest.raises(ValueError, match=r"6 numbers at x but 2"):
+        stepper.tell([np.ones(2) for _ in stepper.ask()])
+    while points := stepper.ask():
+        stepper.tell([f(point) for point in points])
+    np.testing.assert_allclose(stepper.result().jacobian, 2 * np.diag(X))
+    failed = ad.grad(smooth).stepper(X)
+    with pytest.raises(ZeroDivisionError):
+        failed.tell([ZeroDivisionError("at x")] * len(failed.ask()))
+    assert "failed" in repr(failed)
+    for call in (failed.ask, failed.result, lambda: failed.tell([])):
+        with pytest.raises(ValueError, match="the derivative failed") as error:
+            call()
+        assert isinstance(error.value.__cause__, ZeroDivisionError)
+
+
+def test_what_has_no_stepper_says_so():
+    for made in (ad.normal_equations(lambda x: x * x), ad.grad(smooth, in_axes=0)):
+        with pytest.raises((TypeError, ValueError), match="stepper"):
+            made.stepper(X)
+
+
+def test_a_store_is_not_printed_and_numbers_of_numpys_will_do():
+    store = {"key": b"x" * 1000}
+    shown = repr(ad.grad(smooth, store=store, workers=np.int64(2), max_memory=np.int64(10**9)))
+    assert "store=<dict>" in shown
+    assert len(shown) < 300
+
+
+def test_attributes_of_a_callable_object_stay_its_own():
+    class Model:
+        def __init__(self):
+            self.result, self.elementwise = 5, True
+
+        def __call__(self, x):
+            return np.sum(x**2)
+
+    np.testing.assert_allclose(ad.grad(Model()).result(X).gradient, 2 * X)
+
+
+def test_complex_outputs_count_no_call_that_never_was():
+    def f(z):
+        noted()
+        return np.exp(1j * z)
+
+    for options in ({}, {"workers": map}):
+        STATE["calls"] = 0
+        assert ad.jacfwd(f, **options).result(X).function_calls == STATE["calls"]

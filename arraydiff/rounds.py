@@ -1,0 +1,87 @@
+"""Rounds: several computations that ask together, and the points of a round that go out together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from arraydiff.problem import Answer, points_in
+from arraydiff.seam import Asking, Moved, Points, Rounds, Task, Values
+
+if TYPE_CHECKING:
+    from arraydiff.evaluator import Evaluator
+    from arraydiff.workers import Crew
+
+T = TypeVar("T")
+
+
+def lockstep(generators: Iterable[Asking[T]]) -> Rounds[list[T]]:
+    """Several computations as one that asks for what all of them want."""
+    waiting: dict[int, tuple[Asking[T], Points]] = {}
+    results: dict[int, T] = {}
+
+    def advance(i: int, generator: Asking[T], given: Values | None) -> None:
+        try:
+            waiting[i] = (generator, generator.send(given))  # type: ignore[arg-type]
+        except StopIteration as done:
+            results[i] = done.value
+
+    for i, generator in enumerate(generators):
+        advance(i, generator, None)
+    while waiting:
+        active = list(waiting.items())
+        waiting.clear()
+        values = yield [points for _, (_, points) in active]
+        for (i, (generator, _)), given in zip(active, values, strict=True):
+            advance(i, generator, given)
+        del values, given  # not kept while f is evaluated: they may be many
+    return [results[i] for i in sorted(results)]
+
+
+class Round:
+    """Points of one problem that go out together, those of which no answer is kept."""
+
+    def __init__(self, evaluator: Evaluator, wanted: Sequence[Points], counts: Sequence[int]) -> None:
+        self.evaluator, kept = evaluator, evaluator.kept
+        self.answers: list[list[Answer | None]] = [[None] * count for count in counts]
+        self.places: list[tuple[int, int]] = []
+        self.tasks: list[Task] = []
+        for i, (points, count) in enumerate(zip(wanted, counts, strict=True)):
+            for j in range(count):
+                task = points.task(j)
+                self.answers[i][j] = None if kept is None else kept.find(task)
+                if self.answers[i][j] is None:
+                    self.places.append((i, j))
+                    self.tasks.append(task)
+        if self.tasks and evaluator.ahead:
+            assert kept is not None
+            every = (points.task(j) for points in evaluator.ahead for j in range(points.count))
+            self.tasks += kept.unknown(every, self.tasks)
+            evaluator.ahead = []
+
+    def keep(self, k: int, answer: Answer) -> None:
+        """The answer for point k, as soon as it is there."""
+        self.evaluator.keep(self.tasks[k], answer)
+        if k < len(self.places):
+            i, j = self.places[k]
+            self.answers[i][j] = answer
+        elif self.evaluator.kept is not None:
+            self.evaluator.kept.ahead(self.tasks[k], answer)
+
+    def close(self) -> list[list[Answer]]:
+        """All answers that were asked for."""
+        return [[answer for answer in answers if answer is not None] for answers in self.answers]
+
+
+def sent(crew: Crew, rounds: Sequence[Round]) -> list[list[list[Answer]]]:
+    """The points of several problems, all handed to the workers at once."""
+    asked = [(one.evaluator.sent, one.tasks) for one in rounds if one.tasks]
+    waiting = [one for one in rounds if one.tasks]
+    if asked:
+        crew.run(asked, lambda i, k, answer: waiting[i].keep(k, answer))
+    return [one.close() for one in rounds]
+
+
+def points_of(task: Task) -> int:
+    """How many points go with a task: that of a block, several."""
+    return 1 if isinstance(task, Moved) else points_in(task)
