@@ -158,7 +158,9 @@ def streamed(
     (prepared,) = yield from lockstep([strategy.prepare(problem, config)])
     collector, finite = collector_of(prepared), _finite(problem, prepared)
     left = len(wanted.index)
-    for group in _groups(problem, config, prepared, wanted):
+    for group in _groups(
+        problem, config, prepared, wanted, evaluator.crew.width if evaluator.crew is not None else None
+    ):
         if evaluator.progress is not None:
             evaluator.progress.revise(left * points_each(prepared.method, config))
         yield from _push(group, prepared, evaluator, collector, finite)
@@ -260,13 +262,15 @@ def _finite(problem: Problem, prepared: Prepared) -> tuple[bool, bool]:
 
 
 def _groups(
-    problem: Problem, config: DifferentiationConfig, prepared: Prepared, wanted: Wanted
+    problem: Problem, config: DifferentiationConfig, prepared: Prepared, wanted: Wanted, width: int | None
 ) -> Iterator[list[Lines]]:
     """Chunks that advance in lockstep: one, or where evaluations run in parallel as many as memory holds."""
     index, number = wanted.index, max(len(wanted.index), 1)
     size, most = number, 1
     if wanted.make is not elementwise:
         size = _chunk_size(problem, config, prepared, len(index))
+        if width is not None and problem.call.batch_axis is not None and config.chunk_size is None:
+            size = min(size, -(-number // width))  # one block for each worker, at least
         if config.workers is not None or config.devices is not None:
             most = max(1, _fitting(problem, config, prepared, number) // size)
     chunks = [index[start : start + size] for start in range(0, len(index), size)]

@@ -23,7 +23,7 @@ from arraydiff.seam import Asking, Points, Rounds, Task, Values
 from arraydiff.service import Service
 
 if TYPE_CHECKING:
-    pass
+    from arraydiff.workers import Crew
 
 MEASURED_NUMBERS = 2**19
 """Entries of derivatives that are made together, each with some sixty numbers in the ladders: 256 MiB."""
@@ -148,6 +148,8 @@ class Evaluator:
         return [[one if isinstance(one, Exception) else home(one) for one in outputs] for outputs in got]
 
     def _called(self, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Output | Exception]]:
+        if self.call.batch_axis is not None and self.crew is not None and self.call.batching is None:
+            return self._blocks_sent(self.crew, wanted, counts)
         if self.call.batch_axis is not None:
             return [self._in_block(points, count) for points, count in zip(wanted, counts, strict=True)]
         if self.crew is not None:
@@ -165,6 +167,30 @@ class Evaluator:
     def _affordable(self, count: int) -> int:
         before, self.asked = self.asked, self.asked + count
         return count if self.max_evaluations is None else min(count, max(self.max_evaluations - before, 0))
+
+    def _blocks_sent(self, crew: Crew, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Answer]]:
+        """A block for each chunk, all of them sent to the workers at once; what fails there is tried here."""
+        blocks = {
+            i: points.block(0, count) for i, (points, count) in enumerate(zip(wanted, counts, strict=True)) if count
+        }
+        answers = {i: None if self.kept is None else self.kept.find(block) for i, block in blocks.items()}
+        missing = [i for i, answer in answers.items() if answer is None]
+        if missing:
+            (got,) = crew.run([(self.sent, [blocks[i] for i in missing])])
+            answers |= dict(zip(missing, got, strict=True))
+        given: list[list[Answer]] = []
+        for i, (points, count) in enumerate(zip(wanted, counts, strict=True)):
+            answer = answers.get(i)
+            if isinstance(answer, Exception) and count > 1 and not points.is_complex:
+                self.calls, self.points = self.calls + 1, self.points + count
+                given.append(self._block(points, count))
+                continue
+            if i in missing and answer is not None:
+                self.keep(blocks[i], answer)
+            given.append([] if answer is None else [answer] * (count if isinstance(answer, Exception) else 1))
+            if isinstance(answer, Exception):
+                self.calls -= count - 1  # it was one call that failed for all of them
+        return given
 
     def _in_block(self, points: Points, count: int) -> list[Output | Exception]:
         if self.call.batch_axis is None:  # a block before this one failed

@@ -27,6 +27,7 @@ pytestmark = [
 X = np.linspace(0.4, 1.6, 6)
 METHODS = ["adaptive", "complex_step", "richardson", "central", "forward"]
 STATE = {"calls": 0, "left": -1}
+NAMES = set()
 
 
 def noted():
@@ -489,3 +490,38 @@ def test_complex_outputs_count_no_call_that_never_was():
     for options in ({}, {"workers": map}):
         STATE["calls"] = 0
         assert ad.jacfwd(f, **options).result(X).function_calls == STATE["calls"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_blocks_of_a_vectorised_function_go_to_workers_a_chunk_each(method):
+    def f(x):
+        noted()
+        NAMES.add(threading.current_thread().name)
+        return np.sum(np.sin(x) * x, axis=0)
+
+    x = np.linspace(0.4, 1.6, 30)
+    plain = ad.grad(f, method=method, vectorized=True).result(x)
+    NAMES.clear()
+    STATE["calls"] = 0
+    store, seen = {}, []
+    with ThreadPoolExecutor(3) as pool:
+        options = {"method": method, "vectorized": True, "workers": pool, "store": store}
+        got = ad.grad(f, **options, progress=functools.partial(_seen, seen)).result(x)
+        assert STATE["calls"] == got.function_calls >= 4
+        np.testing.assert_allclose(got.gradient, plain.gradient, rtol=1e-9)
+        assert any("ThreadPool" in name for name in NAMES)
+        assert ad.grad(f, **options).result(x).function_calls == 0
+    assert seen[-1] == (got.function_points, got.function_points)
+
+
+def test_a_block_that_raises_in_a_worker_costs_its_own_entries():
+    def f(x):
+        noted()
+        if np.any(x[2] > X[2]):
+            raise ValueError("never above")
+        return np.sum(x * x, axis=0)
+
+    with ThreadPoolExecutor(2) as pool:
+        result = ad.grad(f, method="forward", vectorized=True, workers=pool, unreliable="ignore").result(X)
+    np.testing.assert_allclose(np.delete(result.gradient, 2), np.delete(2 * X, 2), rtol=1e-6)
+    assert STATE["calls"] == result.function_calls
