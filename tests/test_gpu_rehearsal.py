@@ -20,6 +20,7 @@ def test_what_only_a_device_can_show_passes_its_rehearsal_on_the_stand_in() -> N
         "-p",
         "no:cacheprovider",
         "gpu_tests/test_devices.py",
+        "gpu_tests/test_big.py",
         "-k",
         "cupy",
     ]
