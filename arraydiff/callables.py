@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     from arraydiff.stepping import Stepper
 
 PACKAGE = str(Path(__file__).parent)
+LEARNT = ("learnt", "batchings", "learnt_of", "batchings_of")  # attributes of a transform that change as it is called
+OF_NO_VALUE: dict[str, Any] = {  # options that change none
+    **dict.fromkeys(("workers", "n_workers", "store", "devices", "max_memory")),
+    "use_parallel": False,
+    "progress": False,
+    "unreliable": "warn",
+}
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,12 @@ class Transform:
         self.batchings: dict[Hashable, Batching] = {}
 
     described: ClassVar[str]
+
+    def told_parts(self) -> list[Any]:
+        """What its values depend on, by which a store tells it from others: not what it learnt, nor who evaluates."""
+        state = {name: part for name, part in vars(self).items() if name not in LEARNT and not name.startswith("__")}
+        config = replace(self.options.config, **OF_NO_VALUE)
+        return [state | {"options": replace(self.options, config=config, full_output=False, out=None)}]
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """A transform of a method binds like the method."""
