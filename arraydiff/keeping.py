@@ -17,6 +17,7 @@ import types
 import typing
 import weakref
 from collections.abc import Callable, MutableMapping
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,9 @@ def _parts(value: Any) -> list[Any]:
 
 def _parts_of_class(value: type) -> list[Any]:
     """All of its code and its constants; annotations, and what Python caches in a class, are none of f's business."""
+    module = _module(value)
+    if module is not None and _is_compiled(module):
+        return [module, value.__qualname__]
     members = {name: part for name, part in sorted(vars(value).items()) if name not in OF_PYTHON}
     return [value.__module__, value.__qualname__, value.__bases__, members]
 
@@ -275,7 +279,26 @@ def _parts_of_code(code: types.CodeType) -> list[Any]:
 
 
 def _parts_of_builtin(value: Any) -> list[Any]:
-    return [value.__name__, value.__self__, getattr(value, "__module__", None)]
+    """Of a binding, the object that it belongs to is a capsule."""
+    owner = value.__self__ if type(value.__self__).__name__ != "PyCapsule" else None
+    return [value.__qualname__, owner, _module(value)]
+
+
+def _parts_of_module(module: types.ModuleType) -> list[Any]:
+    """Its name and version; of one that the user compiled, its file."""
+    file = Path(str(module.__file__)).read_bytes() if _is_compiled(module) else None
+    return [module.__name__, _version(module), file]
+
+
+def _is_compiled(module: types.ModuleType) -> bool:
+    """Whether it is a library that the user compiled."""
+    file = getattr(module, "__file__", None) or ""
+    return file.endswith(tuple(EXTENSION_SUFFIXES)) and not _is_installed(module.__name__)
+
+
+def _module(value: Any) -> types.ModuleType | None:
+    """Where a thing was made: what is compiled there has no code to tell it by."""
+    return sys.modules.get(getattr(value, "__module__", None) or "")
 
 
 def _parts_of_field(value: dataclasses.Field[Any]) -> list[Any]:
@@ -300,12 +323,12 @@ PARTS: tuple[tuple[Any, Callable[[Any], list[Any]]], ...] = (
         ),
         lambda value: [value.__objclass__, value.__name__],
     ),
-    (types.ModuleType, lambda value: [value.__name__, _version(value)]),
+    (types.ModuleType, _parts_of_module),
     (functools.partial, lambda value: [value.func, value.args, value.keywords, vars(value)]),
     (functools._lru_cache_wrapper, lambda value: [value.__wrapped__]),
-    ((staticmethod, classmethod), lambda value: [value.__func__]),
-    (property, lambda value: [value.fget, value.fset, value.fdel]),
-    (functools.cached_property, lambda value: [value.func]),
+    ((staticmethod, classmethod), lambda value: [value.__func__, vars(value)]),
+    (property, lambda value: [value.fget, value.fset, value.fdel, getattr(value, "__dict__", None)]),
+    (functools.cached_property, lambda value: [vars(value)]),
     (types.CellType, _held),
     (types.MappingProxyType, lambda value: [dict(value)]),
     ((type({}.keys()), type({}.values()), type({}.items())), list),
@@ -319,6 +342,7 @@ PARTS: tuple[tuple[Any, Callable[[Any], list[Any]]], ...] = (
 OF_LIBRARIES: dict[str, Callable[[Any], list[Any]]] = {
     "jaxlib.PjitFunction": lambda value: [value.__wrapped__],  # beside it are caches
     "jaxlib.Device": lambda value: [str(value)],
+    "numpy.vectorize": lambda value: [value.pyfunc, value.signature, value.otypes, value.excluded],
 }
 
 
@@ -351,7 +375,7 @@ def _parts_of_pickle(value: Any) -> list[Any]:
         name, module = reduced, pickle.whichmodule(value, reduced)  # type: ignore[attr-defined]
         if _reached(module, name) is not value:
             raise _untold(value)
-        return [name, *_root(module)]
+        return [name, *(_root(module) if _is_installed(module) else [sys.modules[module]])]
     made, items = list(reduced[:3]), [list(part) if part is not None else None for part in reduced[3:5]]
     return [*made, *items, *reduced[5:]]
 
