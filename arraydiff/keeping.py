@@ -334,7 +334,7 @@ PARTS: tuple[tuple[Any, Callable[[Any], list[Any]]], ...] = (
     ((type({}.keys()), type({}.values()), type({}.items())), list),
     (memoryview, lambda value: [value.format, value.shape, value.tobytes()]),
     (dataclasses.Field, _parts_of_field),
-    ((typing.TypeVar, typing.ParamSpec), lambda value: [value.__name__]),
+    ((typing.TypeVar, typing.TypeVarTuple, typing.ParamSpec), lambda value: [value.__name__]),
     (weakref.ref, lambda value: [value()]),
     (LOCKS, lambda _: []),  # a lock says when, not what
 )
