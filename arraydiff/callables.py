@@ -93,7 +93,10 @@ class Transform:
     def __init__(self, fun: Callable[..., Any], options: Options) -> None:
         if not callable(fun):
             raise TypeError(f"{self.title} expected a callable to differentiate, got {type(fun).__name__}")
-        functools.update_wrapper(self, fun, updated=())  # attributes of an object that is called stay its own
+        functools.update_wrapper(self, fun, updated=())
+        for attribute, value in getattr(fun, "__dict__", {}).items():
+            if not hasattr(type(self), attribute):  # those of an object that is called replace none of ours
+                self.__dict__.setdefault(attribute, value)
         name = getattr(fun, "__name__", type(fun).__name__)
         self.__name__ = name
         self.__doc__ = (
