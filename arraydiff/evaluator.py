@@ -326,6 +326,8 @@ class Evaluator:
                 raise ValueError(f"f gave {m} numbers at x but {part.shape[0]} beside it; its shape must not change")
         if len(parts) == len(outputs) and not short:
             if self.call.batch_axis is None:
+                outputs.clear()  # columns go as they are gathered
+                good.clear()
                 return self.backend.gather(parts)
             return parts[0] if len(parts) == 1 else xp.concat(parts, axis=1)
         lost = xp.full((m, 1), float("nan"), dtype=self.base.values.dtype, device=self.backend.device)
