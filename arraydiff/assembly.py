@@ -88,7 +88,7 @@ def _block(backend: Backend, out: Leaf, leaf: Leaf, part: Array, kind: str, holo
     if kind == "status":
         return whole
     if kind == "error" or not is_complex(backend, whole.dtype):
-        return xp.astype(whole, _real(backend, leaf.dtype))
+        return xp.astype(whole, _real(backend, leaf.dtype), copy=False)
     return xp.astype(whole, leaf.dtype if leaf.is_complex else _complex(backend, leaf.dtype))
 
 

@@ -257,6 +257,7 @@ class Transform:
         """All that is known; untold, without the warnings, for which the doubtful entries are counted."""
         problem, dense, evaluator = bound.problem, derivative.dense, derivative.evaluator
         outputs, backend = derivative.output.layout, problem.backend
+        assert derivative.judged is not None  # bars are kept for a result
         return self.result_type(
             derivative=self._written(bound, derivative, dense.columns),
             value=self._value(bound, derivative),
@@ -281,7 +282,7 @@ class Transform:
                 dense.columns,
                 dense.error,
                 dense.status,
-                derivative.doubtful,
+                derivative.judged,
                 problem.scale if problem.n == dense.columns.shape[1] else problem.xp.ones_like(dense.steps),
                 evaluator.call.batching.told if evaluator.call.batching is not None else "",
             ),
@@ -357,7 +358,8 @@ class Transform:
 def _blanked(derivative: Derivative) -> Array:
     """The values, NaN where they are not vouched for."""
     columns, xp = derivative.dense.columns, derivative.problem.xp
-    return xp.where(derivative.doubtful, xp.full_like(columns, float("nan")), columns)
+    assert derivative.judged is not None
+    return xp.where(derivative.judged.mask(), xp.full_like(columns, float("nan")), columns)
 
 
 def users_level() -> int:

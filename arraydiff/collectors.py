@@ -20,6 +20,8 @@ T_co = TypeVar("T_co", covariant=True)
 class Collector(Protocol[T_co]):
     """Takes chunks in the order of their directions."""
 
+    held: int  # bytes, in the end, beside what is returned
+
     def consume(self, chunk: Pushforward) -> None:
         """One finished chunk."""
 
@@ -146,8 +148,8 @@ def _place(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
 class InOrder:
     """What all collectors share: which parameters the next chunk is of, and the steps."""
 
-    def __init__(self, problem: Problem, size: int, index: Sequence[int]) -> None:
-        self.problem, self.size, self.index, self.done = problem, size, index, 0
+    def __init__(self, problem: Problem, size: int, index: Sequence[int], held: int = 0) -> None:
+        self.problem, self.size, self.index, self.held, self.done = problem, size, index, held, 0
         self.slots = Joined if problem.backend.immutable else Written
         self.steps: list[Array] = []
 
@@ -172,8 +174,8 @@ class InOrder:
 class DenseCollector(InOrder):
     """All columns side by side, with bars and flags; parameters that were left out (fixed by their bounds) get 0 and FIXED."""
 
-    def __init__(self, problem: Problem, m: int, size: int, index: Sequence[int]) -> None:
-        super().__init__(problem, size, index)
+    def __init__(self, problem: Problem, m: int, size: int, index: Sequence[int], held: int = 0) -> None:
+        super().__init__(problem, size, index, held)
         self.m = m
         self.whole: Pushforward | None = None
         self.parts: tuple[Slots, Slots, Slots] | None = None

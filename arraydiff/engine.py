@@ -26,7 +26,7 @@ from arraydiff.strategies import strategy_of
 from arraydiff.strategies.foresight import foreseen, points_each
 from arraydiff.strategies.hosted import hosted
 from arraydiff.strategies.richardson import Richardson
-from arraydiff.vouching import Watch, counted, doubtful
+from arraydiff.vouching import Judged, Watch, tolerance
 
 CHUNK_BYTES = 2**25
 """What the arrays of one chunk may hold: far below any memory, large enough that Python costs little a direction."""
@@ -43,8 +43,11 @@ BLOCK_POINTS = 4
 NUMBER = 8
 """Bytes."""
 
-KEPT = 12
-"""Bytes that bar, flags and doubt of one entry take beside its value."""
+KEPT = 10
+"""Bytes that bar and flags of one entry take beside its value."""
+
+KEPT_ARRAYS = 12
+"""Arrays (m,) beside the chunks: at most 7 of what x taught, f(x) as it is returned, and what a `Watch` keeps."""
 
 T = TypeVar("T")
 
@@ -57,7 +60,7 @@ class Derivative:
     prepared: Prepared
     evaluator: Evaluator
     dense: Dense
-    doubtful: Array | None  # (m, n) bool: entries that are not vouched for
+    judged: Judged | None  # which entries are vouched for
     watch: Watch | None  # the same of a bare call, whose bars are gone
     time: float
 
@@ -68,7 +71,8 @@ class Derivative:
             return {}
         if self.watch is not None:
             return self.watch.doubts()
-        return counted(self.problem, self.dense.status, self.doubtful)
+        assert self.judged is not None
+        return self.judged.counts()
 
     @property
     def output(self) -> Output:
@@ -124,20 +128,22 @@ def derivation(
         nonlocal watch
         m, size = int(prepared.value.shape[0]), problem.n if wanted.size is None else wanted.size
         m = 1 if wanted.make is elementwise else m
-        lean = wanted.bare and wanted.size is None and _short(problem, config, 2 * m * size * KEPT)
+        held = m * size * KEPT if wanted.bare else 0  # else they are returned
+        lean = held and wanted.size is None and _short(problem, config, held + _beside(prepared) + _direction(prepared))
         if not (lean or wanted.out is not None):
-            return DenseCollector(problem, m, size, wanted.index)
+            return DenseCollector(problem, m, size, wanted.index, held)
         watch = Watch(problem, config, m)
         out = None if wanted.out is None else outside(problem, evaluator.base, wanted.out)
         return ValuesCollector(problem, m, size, wanted.index, watch, out)
 
     prepared, dense = yield from streamed(problem, config, wanted, evaluator, collector)
-    mask = None
+    judged = None
     if watch is None:
         dense = _pinned(problem, dense) if problem.backend.deferred and wanted.size is None else dense
         dense = Dense(*problem.backend.computed(dense.columns, dense.steps, dense.error, dense.status))
-        mask = doubtful(problem, config, dense.columns, dense.error, dense.status, wanted.size is None)
-    return Derivative(problem, prepared, evaluator, dense, mask, watch, perf_counter() - started)
+        scale = problem.scale if wanted.size is None else None
+        judged = Judged(problem.backend, tolerance(config), dense.columns, dense.error, dense.status, scale)
+    return Derivative(problem, prepared, evaluator, dense, judged, watch, perf_counter() - started)
 
 
 def streamed(
@@ -158,9 +164,8 @@ def streamed(
     (prepared,) = yield from lockstep([strategy.prepare(problem, config)])
     collector, finite = collector_of(prepared), _finite(problem, prepared)
     left = len(wanted.index)
-    for group in _groups(
-        problem, config, prepared, wanted, evaluator.crew.width if evaluator.crew is not None else None
-    ):
+    width = None if evaluator.crew is None else evaluator.crew.width
+    for group in _groups(problem, config, prepared, wanted, collector.held, width):
         if evaluator.progress is not None:
             evaluator.progress.revise(left * points_each(prepared.method, config))
         yield from _push(group, prepared, evaluator, collector, finite)
@@ -262,23 +267,28 @@ def _finite(problem: Problem, prepared: Prepared) -> tuple[bool, bool]:
 
 
 def _groups(
-    problem: Problem, config: DifferentiationConfig, prepared: Prepared, wanted: Wanted, width: int | None
+    problem: Problem,
+    config: DifferentiationConfig,
+    prepared: Prepared,
+    wanted: Wanted,
+    held: int,
+    width: int | None,
 ) -> Iterator[list[Lines]]:
     """Chunks that advance in lockstep: one, or where evaluations run in parallel as many as memory holds."""
     index, number = wanted.index, max(len(wanted.index), 1)
     size, most = number, 1
     if wanted.make is not elementwise:
-        size = _chunk_size(problem, config, prepared, len(index))
+        size = _chunk_size(problem, config, prepared, len(index), held)
         if width is not None and problem.call.batch_axis is not None and config.chunk_size is None:
             size = min(size, -(-number // width))  # one block for each worker, at least
         if config.workers is not None or config.devices is not None:
-            most = max(1, _fitting(problem, config, prepared, number) // size)
+            most = max(1, _fitting(problem, config, prepared, number, held) // size)
     chunks = [index[start : start + size] for start in range(0, len(index), size)]
     for start in range(0, len(chunks), most):
         yield [wanted.make(problem, chunk) for chunk in chunks[start : start + most]]
 
 
-def _chunk_size(problem: Problem, config: DifferentiationConfig, prepared: Prepared, directions: int) -> int:
+def _chunk_size(problem: Problem, config: DifferentiationConfig, prepared: Prepared, directions: int, held: int) -> int:
     """How many directions at a time: as many as the cache, or a launch, wants, and memory holds."""
     m = max(int(prepared.value.shape[0]), 1)
     each = NUMBER * prepared.arrays * m
@@ -288,22 +298,33 @@ def _chunk_size(problem: Problem, config: DifferentiationConfig, prepared: Prepa
         wanted = min(wanted, most // (NUMBER * BLOCK_POINTS * (problem.n + m)))
     if config.devices and config.chunk_size is None:
         wanted = min(wanted, -(-directions // len(config.devices)))  # one chunk for each, at least
-    return _fitting(problem, config, prepared, max(1, min(wanted, directions)))
+    return _fitting(problem, config, prepared, max(1, min(wanted, directions)), held)
 
 
-def _fitting(problem: Problem, config: DifferentiationConfig, prepared: Prepared, directions: int) -> int:
-    """As many of so many directions as memory holds at once."""
-    m = max(int(prepared.value.shape[0]), 1)
-    each = NUMBER * prepared.arrays * m
-    if not _short(problem, config, 2 * directions * each):
+def _fitting(problem: Problem, config: DifferentiationConfig, prepared: Prepared, directions: int, held: int) -> int:
+    """As many of so many directions as memory holds at once, beside what is held anyhow."""
+    each, held = _direction(prepared), held + _beside(prepared)
+    if not _short(problem, config, held + directions * each):
         return directions
     room = budget(problem.backend, config.max_memory)
-    if each > room and config.max_memory is not None:
+    if held + each > room and config.max_memory is not None:
         raise MemoryError(
-            f"max_memory={config.max_memory!r} is too small for {m} outputs: one direction by {prepared.method.value!r} takes "
-            f"about {told(each)}; give that much, or have f return fewer outputs at a time"
+            f"max_memory={config.max_memory!r} is too small for {int(prepared.value.shape[0])} outputs: one direction by "
+            f"{prepared.method.value!r} takes about {told(held + each)} with what is kept beside it; give that much, or have "
+            "f return fewer outputs at a time"
         )
-    return max(1, min(directions, room // (2 * each)))
+    return max(1, min(directions, (room - held) // each))
+
+
+def _direction(prepared: Prepared) -> int:
+    """Bytes that one more direction takes at its peak."""
+    m = max(int(prepared.value.shape[0]), 1)
+    return NUMBER * max(prepared.arrays * m, prepared.tableau)
+
+
+def _beside(prepared: Prepared) -> int:
+    """Bytes kept for all directions."""
+    return NUMBER * KEPT_ARRAYS * int(prepared.value.shape[0])
 
 
 def _short(problem: Problem, config: DifferentiationConfig, size: int) -> bool:

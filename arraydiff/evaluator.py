@@ -378,6 +378,8 @@ class Evaluator:
         self.check_shapes(good)
         if len(parts) == len(outputs) and not short:
             if self.call.batch_axis is None:
+                outputs.clear()  # columns go as they are gathered
+                good.clear()
                 return self.backend.gather(parts)
             return parts[0] if len(parts) == 1 else xp.concat(parts, axis=1)
         lost = xp.full((m, 1), float("nan"), dtype=self.base.values.dtype, device=self.backend.device)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from arraydiff._typing import Array
 from arraydiff.arguments import Layout
 from arraydiff.backends import Backend
 from arraydiff.config import DifferentiationMethod
 from arraydiff.result import SMALL_SHARE, UNVOUCHED, DerivativeResult, Status, named
+
+if TYPE_CHECKING:
+    from arraydiff.vouching import Judged
 
 SHOWN = 5
 """Doubtful entries that are listed."""
@@ -29,7 +33,7 @@ class Story:
     columns: Array  # (m, n)
     error: Array
     status: Array
-    doubtful: Array  # bool
+    judged: Judged  # which entries are vouched for
     scale: Array  # (n,) of the parameters
     batching: str = ""  # how f was called, where vectorized="auto" chose
 
@@ -44,12 +48,15 @@ class Story:
         if self.batching:
             lines.append(f"vectorized='auto': {self.batching}.")
         lines += [f"{text}." for text in result.warnings]
-        lines += self._doubts(result) if self.columns.shape[0] * self.columns.shape[1] else ["There are no entries."]
+        with self.backend.quietly():
+            lines += (
+                self._doubts(result) if self.columns.shape[0] * self.columns.shape[1] else ["There are no entries."]
+            )
         return "\n".join(lines)
 
     def _doubts(self, result: DerivativeResult) -> list[str]:
         xp, size = self.backend.xp, int(self.columns.shape[0] * self.columns.shape[1])
-        doubtful = xp.reshape(self.doubtful, (-1,))
+        doubtful = xp.reshape(self.judged.mask(), (-1,))
         (count,) = self.backend.read(xp.reshape(xp.sum(xp.astype(doubtful, xp.int32)), (1,)))
         claim = "right in order of magnitude"
         if not isinstance(result.method_used, tuple):
@@ -68,7 +75,7 @@ class Story:
         xp = self.backend.xp
         effect = xp.where(xp.isfinite(self.columns), xp.abs(self.columns), xp.zeros_like(self.columns)) * self.scale
         size = xp.maximum(effect, SMALL_SHARE * xp.max(effect, axis=1, keepdims=True)) / self.scale
-        counted = xp.logical_and(xp.logical_not(self.doubtful), size > 0)
+        counted = xp.logical_and(xp.logical_not(self.judged.mask()), size > 0)
         shares = xp.where(counted, self.error / xp.where(size > 0, size, xp.ones_like(size)), xp.zeros_like(size))
         return float(xp.max(shares))
 

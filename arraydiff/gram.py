@@ -100,6 +100,8 @@ class GramCollector(InOrder):
         self.kept: tuple[Slots, Slots] | None = None
         if self._too_large(config, size):
             self._open_file(config, size)
+        else:
+            self.held = size
 
     def _here(self, array: Array) -> Array:
         """Where sums are made: on the host, for a library whose operations cost far more."""

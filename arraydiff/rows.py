@@ -111,5 +111,10 @@ def sample_of(backend: Backend, outputs: int) -> Array:
     return backend.xp.arange(0, outputs, _stride(outputs), dtype=backend.index_dtype, device=backend.device)
 
 
+def sampled(backend: Backend, outputs: int) -> int:
+    """How many outputs stand for so many."""
+    return outputs if len(slabs(backend, outputs)) == 1 else -(-outputs // _stride(outputs))
+
+
 def _stride(outputs: int) -> int:
     return max(outputs // SAMPLE, 1) | 1  # odd: rows of images are a power of two apart

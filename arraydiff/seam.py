@@ -149,6 +149,7 @@ class Prepared:
     notes: tuple[str, ...] = field(default=())  # what a user should hear about this x
     finite: int | None = None  # how many outputs are finite at x, where that was read with something else
     arrays: int = LADDER_ARRAYS  # (m,) of numbers that one more direction of a chunk holds at once, at the peak
+    tableau: int = 0  # numbers that it holds while its rungs are compared, where those may be more
 
 
 @runtime_checkable

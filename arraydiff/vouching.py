@@ -2,48 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from arraydiff._typing import Array
+from arraydiff._typing import Array, Namespace
+from arraydiff.backends import Backend
 from arraydiff.config import DifferentiationConfig
 from arraydiff.problem import Problem
 from arraydiff.result import SMALL_SHARE, UNVOUCHED
+from arraydiff.rows import Pieces, Rows, by_rows, cut, folded, slabs
 from arraydiff.seam import Pushforward
 
 VOUCHED_BAR = 1e-3
 """Relative error bar up to which an entry is vouched for, unless error_tolerance says otherwise."""
 
-WATCHED_ROWS = 2**16
-"""Outputs that are looked at together: what is made of them stays in the cache."""
 
+@dataclass(frozen=True)
+class Judged:
+    """Values with bars and flags, and by what they are vouched for; looked at some rows at a time."""
 
-def doubtful(
-    problem: Problem,
-    config: DifferentiationConfig,
-    columns: Array,
-    error: Array,
-    status: Array,
-    per_parameter: bool,
-) -> Array:
-    """(m, n) bool: which entries are not vouched for."""
-    xp, size = problem.xp, problem.xp.abs(columns)
-    if per_parameter and problem.n:
-        scale = problem.scale[None, :]
-        effect = _finite_or_zero(problem, size * scale)
-        size = xp.maximum(size, SMALL_SHARE * xp.max(effect, axis=1, keepdims=True) / scale)
-    flagged = (status & int(UNVOUCHED)) != 0
-    still = (columns == 0) & xp.isfinite(error)  # f did not react at any step tried: a true 0
-    return flagged | ~(still | (error <= _tolerance(config) * size))
+    backend: Backend
+    tolerance: float
+    columns: Array  # (m, n)
+    error: Array
+    status: Array
+    scale: Array | None  # (n,) of the parameters; None: columns are not theirs
 
+    def mask(self) -> Array:
+        """(m, n) bool: which entries are not vouched for; made when it is asked for, and not kept."""
+        rows = self._slabs()
+        if len(rows) == 1 or self.backend.immutable:
+            (whole,) = by_rows(self.backend, rows, lambda some: [self._doubted(some)])
+            return whole
+        whole = self.backend.xp.zeros(self.columns.shape, dtype=self.backend.xp.bool, device=self.backend.device)
+        for some in rows:
+            whole[some, ...] = self._doubted(some)
+        return whole
 
-def counted(problem: Problem, status: Array, doubted: Array) -> dict[str, int]:
-    """How many entries are not vouched for, by flag and by "bar"; one read where there are none."""
-    (count,) = problem.backend.read(_counts(problem, [doubted]))
-    if count == 0:
-        return {}
-    flagged = (status & int(UNVOUCHED)) != 0
-    masks = {flag.name or "": (status & int(flag)) != 0 for flag in UNVOUCHED} | {"bar": doubted & ~flagged}
-    return _present(masks, problem.backend.read(_counts(problem, list(masks.values()))))
+    def counts(self) -> dict[str, int]:
+        """How many entries are not vouched for, by flag and by "bar"; one read where there are none."""
+        xp, rows = self.backend.xp, self._slabs()
+        doubted = Pieces(rows, self._doubted)
+        (count,) = self.backend.read(_total([_counts(xp, [part]) for part in doubted]))
+        if count == 0:
+            return {}
+        parts = []
+        for some, there in zip(rows, doubted, strict=True):
+            status = cut(self.status, some)
+            masks = [(status & int(flag)) != 0 for flag in UNVOUCHED]
+            parts.append(_counts(xp, [*masks, there & ((status & int(UNVOUCHED)) == 0)]))
+        return _present([*(flag.name or "" for flag in UNVOUCHED), "bar"], self.backend.read(_total(parts)))
+
+    def _slabs(self) -> list[Rows]:
+        return slabs(self.backend, int(self.columns.shape[0]), int(self.columns.shape[1]))
+
+    def _doubted(self, rows: Rows) -> Array:
+        columns, error, status = (cut(part, rows) for part in (self.columns, self.error, self.status))
+        xp, size = self.backend.xp, self.backend.xp.abs(columns)
+        if self.scale is not None and columns.shape[1]:
+            scale = self.scale[None, :]
+            effect = _finite_or_zero(xp, size * scale)
+            size = xp.maximum(size, SMALL_SHARE * xp.max(effect, axis=1, keepdims=True) / scale)
+        flagged = (status & int(UNVOUCHED)) != 0
+        still = (columns == 0) & xp.isfinite(error)  # f did not react at any step tried: a true 0
+        return flagged | ~(still | (error <= self.tolerance * size))
 
 
 class Watch:
@@ -55,33 +77,32 @@ class Watch:
 
     def __init__(self, problem: Problem, config: DifferentiationConfig, m: int) -> None:
         xp, device = problem.xp, problem.backend.device
-        self.problem, self.tolerance = problem, _tolerance(config)
-        nothing = xp.zeros((m,), dtype=problem.x.dtype, device=device)
-        self.effect, self.needed, self.waiting = nothing, nothing, nothing
-        self.flags = {flag: xp.zeros((), dtype=nothing.dtype, device=device) for flag in UNVOUCHED}
-        self.largest = self.widest = xp.zeros((), dtype=nothing.dtype, device=device)
+        self.problem, self.tolerance = problem, tolerance(config)
+        self.rows = slabs(problem.backend, m)
+        self.seen: list[tuple[Array, Array, Array]] = []  # of each slab: effect, needed, and how many wait
+        for rows in self.rows:
+            size = m if rows is None else rows.stop - rows.start
+            nothing = xp.zeros((size,), dtype=problem.x.dtype, device=device)
+            self.seen.append((nothing, nothing, nothing))
+        none = xp.zeros((), dtype=problem.x.dtype, device=device)
+        self.flags = dict.fromkeys(UNVOUCHED, none)
+        self.largest = self.widest = none
 
     def see(self, chunk: Pushforward, which: Sequence[int]) -> None:
         """One finished chunk, of these parameters."""
-        xp, m = self.problem.xp, int(chunk.columns.shape[0])
-        scale = xp.take(self.problem.scale, self.problem.backend.indices(which))[None, :]
-        seen = []
-        for start in range(0, m, WATCHED_ROWS):
-            rows = slice(start, start + WATCHED_ROWS)
-            columns, error, status = (part[rows, ...] for part in (chunk.columns, chunk.error, chunk.status))
-            seen.append(self._rows(columns, error, status, scale, rows))
-        if seen:
-            together = zip(*seen, strict=True)
-            self.effect, self.needed, self.waiting = (
-                parts[0] if len(parts) == 1 else xp.concat(parts) for parts in together
-            )
+        if not chunk.columns.shape[0]:
+            return
+        scale = self.problem.xp.take(self.problem.scale, self.problem.backend.indices(which))[None, :]
+        for i, rows in enumerate(self.rows):
+            columns, error, status = (cut(part, rows) for part in (chunk.columns, chunk.error, chunk.status))
+            self.seen[i] = self._rows(columns, error, status, scale, self.seen[i])
 
     def _rows(
-        self, columns: Array, error: Array, status: Array, scale: Array, rows: slice
+        self, columns: Array, error: Array, status: Array, scale: Array, seen: tuple[Array, Array, Array]
     ) -> tuple[Array, Array, Array]:
         xp, size = self.problem.xp, self.problem.xp.abs(columns)
-        effect, needed, waiting = (kept[rows] for kept in (self.effect, self.needed, self.waiting))
-        effect = xp.maximum(effect, xp.max(_finite_or_zero(self.problem, size * scale), axis=1))
+        effect, needed, waiting = seen
+        effect = xp.maximum(effect, xp.max(_finite_or_zero(xp, size * scale), axis=1))
         sound = (status & int(UNVOUCHED)) == 0
         for flag, count in self.flags.items():
             self.flags[flag] = count + xp.sum(xp.astype((status & int(flag)) != 0, count.dtype))
@@ -89,17 +110,23 @@ class Watch:
         asked = xp.where(sound & ~passed, error * scale / (self.tolerance * SMALL_SHARE), xp.zeros_like(error))
         waits = asked > effect[:, None]
         asked = xp.where(waits, asked, xp.zeros_like(asked))
-        self.largest = xp.maximum(self.largest, xp.max(_finite_or_zero(self.problem, size)))
-        self.widest = xp.maximum(self.widest, xp.max(_finite_or_zero(self.problem, error)))
+        self.largest = xp.maximum(self.largest, xp.max(_finite_or_zero(xp, size)))
+        self.widest = xp.maximum(self.widest, xp.max(_finite_or_zero(xp, error)))
         waiting = waiting + xp.sum(xp.astype(waits, waiting.dtype), axis=1)
         return effect, xp.maximum(needed, xp.max(asked, axis=1)), waiting
 
     def doubts(self) -> dict[str, int]:
-        """As `counted`; entries whose bar is too wide are counted with those of their output that waited beside them."""
+        """As `Judged.counts`; entries whose bar is too wide are counted with those of their output that waited beside them."""
         xp = self.problem.xp
-        late = xp.where(self.needed > self.effect, self.waiting, xp.zeros_like(self.waiting))
-        counts = {flag.name or "": count for flag, count in self.flags.items()} | {"bar": xp.sum(late)}
-        return _present(counts, self.problem.backend.read(xp.astype(xp.stack(list(counts.values())), xp.int64)))
+        late = _total(
+            [
+                xp.sum(xp.where(needed > effect, waiting, xp.zeros_like(waiting)))
+                for effect, needed, waiting in self.seen
+            ]
+        )
+        counts = {flag.name or "": count for flag, count in self.flags.items()} | {"bar": late}
+        read = self.problem.backend.read(xp.astype(xp.stack(list(counts.values())), xp.int64))
+        return _present(list(counts), read)
 
     def worst_bar(self) -> Array:
         """() the largest bar over the largest value, 0 where there is none."""
@@ -107,18 +134,22 @@ class Watch:
         return self.widest / xp.where(self.largest > 0, self.largest, xp.full_like(self.largest, float("inf")))
 
 
-def _tolerance(config: DifferentiationConfig) -> float:
+def tolerance(config: DifferentiationConfig) -> float:
+    """The relative bar up to which an entry is vouched for."""
     return config.error_tolerance or VOUCHED_BAR
 
 
-def _finite_or_zero(problem: Problem, array: Array) -> Array:
-    return problem.xp.where(problem.xp.isfinite(array), array, problem.xp.zeros_like(array))
+def _finite_or_zero(xp: Namespace, array: Array) -> Array:
+    return xp.where(xp.isfinite(array), array, xp.zeros_like(array))
 
 
-def _counts(problem: Problem, masks: Sequence[Array]) -> Array:
-    xp = problem.xp
+def _counts(xp: Namespace, masks: Sequence[Array]) -> Array:
     return xp.stack([xp.sum(xp.astype(mask, xp.int32)) for mask in masks])
 
 
-def _present(names: Mapping[str, Array], read: Sequence[int]) -> dict[str, int]:
+def _total(parts: Sequence[Array]) -> Array:
+    return folded(lambda one, other: one + other, parts)
+
+
+def _present(names: Sequence[str], read: Sequence[int]) -> dict[str, int]:
     return {name: number for name, number in zip(names, read, strict=True) if number}

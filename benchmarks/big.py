@@ -39,7 +39,10 @@ PARAMETERS = 53
 DECAYS = (PARAMETERS - 1) // 2
 X = np.concatenate([[0.1], np.linspace(0.5, 1.0, DECAYS), np.linspace(0.1, 8.0, DECAYS)])
 BLOCK = 100_000  # rows
-ROOM = {False: "256 MB", True: "64 MB"}  # max_memory of the Jacobian, full and quick
+ROOM = {  # max_memory of the Jacobian; a ladder takes 65 MB for the outputs that stand for all, however many there are
+    "jacobian": {False: "256 MB", True: "64 MB"},
+    "jacobian-opaque": {False: "256 MB", True: "128 MB"},
+}
 
 
 def peak() -> float:
@@ -118,14 +121,14 @@ def normal_equations_plain(quick: bool) -> dict[str, Any]:
     return costs(f, began, 1, result.function_points)
 
 
-def jacobian_beyond(quick: bool, **options: Any) -> dict[str, Any]:
+def jacobian_beyond(quick: bool, name: str, **options: Any) -> dict[str, Any]:
     """What a bare Jacobian of M = 1e6 outputs takes beside itself and one call of f."""
     import arraydiff as ad
 
     rows = 250_000 if quick else 1_000_000
     f = Decays(rows)
     began = Clock()
-    jacobian = ad.jacobian(f, max_memory=ROOM[quick], **options)(X)
+    jacobian = ad.jacobian(f, max_memory=ROOM[name][quick], **options)(X)
     took = began.told()
     assert jacobian.shape == (rows, PARAMETERS)
     return {"rows": rows, "peak": peak(), **took}
@@ -168,8 +171,8 @@ MEASUREMENTS: dict[str, Callable[[bool], dict[str, Any]]] = {
     "normal-equations": normal_equations,
     "normal-equations-plain": normal_equations_plain,
     "jacobian-alone": jacobian_alone,
-    "jacobian": jacobian_beyond,
-    "jacobian-opaque": partial(jacobian_beyond, opaque=True),
+    "jacobian": partial(jacobian_beyond, name="jacobian"),
+    "jacobian-opaque": partial(jacobian_beyond, name="jacobian-opaque", opaque=True),
     "xpcs-fit": xpcs_fit,
     "xpcs-fit-23M": partial(xpcs_fit, frames=1416),
 }
@@ -194,7 +197,7 @@ def of_one_piece(quick: bool) -> list[Row]:
 def of_jacobian(quick: bool) -> list[Row]:
     alone, rows = told("jacobian-alone", quick), []
     for name, how in (("jacobian", "as it comes"), ("jacobian-opaque", "opaque")):
-        found, limit = told(name, quick), float(ROOM[quick].split()[0])
+        found, limit = told(name, quick), float(ROOM[name][quick].split()[0])
         what = f"memory beyond J and one call of f, M = {alone['rows']:.1g}, n = {PARAMETERS}, {how}, MB"
         beyond = (found["peak"] - alone["peak"]) / MB if "peak" in found else float("inf")
         rows.append(Row(what, limit, limit / 2, beyond))

@@ -112,7 +112,7 @@ class Backend:
         return array
 
     def gather(self, columns: Sequence[Array]) -> Array:
-        """k arrays (m,) as one (m, k)."""
+        """k arrays (m,) as one (m, k); a list of them may be emptied, so that they need not be there twice."""
         return self.xp.stack(list(columns), axis=-1)
 
     def settle(self, array: Array) -> Array:

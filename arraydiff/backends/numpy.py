@@ -12,6 +12,9 @@ import numpy as np
 from arraydiff._typing import Array
 from arraydiff.backends.base import Backend
 
+FEW = 2**12
+"""Numbers a column below which all are copied at once."""
+
 
 @dataclass(frozen=True)
 class NumpyBackend(Backend):
@@ -40,7 +43,14 @@ class NumpyBackend(Backend):
         return None
 
     def gather(self, columns: Sequence[Array]) -> Array:
-        return columns[0][:, None] if len(columns) == 1 else np.array(columns).T
+        if len(columns) == 1:
+            return columns[0][:, None]
+        if columns[0].size <= FEW or not isinstance(columns, list):
+            return np.array(columns).T
+        whole = np.empty((len(columns), columns[0].size), np.result_type(*columns))
+        for j in range(len(columns)):
+            whole[j], columns[j] = columns[j], None  # each goes as soon as it is copied
+        return whole.T
 
     def read(self, codes: Array) -> list[int]:
         return list(codes.tolist())

@@ -279,11 +279,12 @@ def _prepared(
     push = partial(columns, config=config, value=value, noise=noise, sketch=sketch, scheme=scheme)
     why = f"it is the cheapest that holds error_tolerance={config.error_tolerance:g}"
     method = DifferentiationMethod.RICHARDSON if scheme is None else scheme.method
-    told, arrays = (
-        f"{reason}; {why}" if reason else why,
+    told = f"{reason}; {why}" if reason else why
+    arrays, tableau = (
         richardson.arrays_of(problem, value),
-    )  # for lines left to a ladder
-    return Prepared(method, value, push, told, noise.known, finite=noise.finite, arrays=arrays)
+        richardson.tableau_of(problem, value),
+    )  # for lines left to it
+    return Prepared(method, value, push, told, noise.known, finite=noise.finite, arrays=arrays, tableau=tableau)
 
 
 def columns(

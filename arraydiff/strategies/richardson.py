@@ -16,7 +16,7 @@ from arraydiff.directions import Columns, Lines
 from arraydiff.noise import Noise, noise_at
 from arraydiff.probe import looking_closer, sighted
 from arraydiff.problem import Problem
-from arraydiff.rows import slabs
+from arraydiff.rows import sampled, slabs
 from arraydiff.seam import LADDER_ARRAYS, Asking, Points, Prepared, Pushforward, Values
 from arraydiff.strategies.ladder import (
     Ending,
@@ -38,8 +38,14 @@ from arraydiff.strategies.tableau import Estimate, extrapolate
 SIDED_BELOW = 2.0**-20
 """Of the scale: with less room than this on one side, and more on the other, differences are one-sided."""
 
-SLABBED_ARRAYS = 30
-"""Arrays (m,) a direction of many outputs: values at eight pairs of points, four of them twice as they come, and the results."""
+SLABBED_ARRAYS = 20
+"""Arrays (m,) a direction of many outputs: values at eight pairs of points, one of them twice as it comes, and the results."""
+
+TABLEAU = 345
+"""Numbers that an output of a sample takes while its rungs are compared, by measurement; a slab takes less than a sample."""
+
+STAGED = 12
+"""Arrays (m,) of a direction that are there meanwhile: its rungs so far."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,12 @@ def arrays_of(problem: Problem, value: Array) -> int:
     return LADDER_ARRAYS if len(slabs(problem.backend, int(value.shape[0]))) == 1 else SLABBED_ARRAYS
 
 
+def tableau_of(problem: Problem, value: Array) -> int:
+    """Numbers that one more direction holds while its rungs are compared."""
+    m = int(value.shape[0])
+    return STAGED * m + TABLEAU * sampled(problem.backend, m)
+
+
 def scouting(lines: Lines, config: DifferentiationConfig) -> Points:
     """The first points of ladders whose f is not known to be noisy."""
     nothing = Values(lines.problem.xp.zeros_like(lines.problem.x[:1])[:, None])
@@ -81,7 +93,8 @@ def prepared(
     noise = noise.lasting
     push = partial(columns, config=config, value=value, noise=noise, begun=begun)
     method = DifferentiationMethod.RICHARDSON
-    return Prepared(method, value, push, reason, noise.known, finite=noise.finite, arrays=arrays_of(problem, value))
+    arrays, tableau = arrays_of(problem, value), tableau_of(problem, value)
+    return Prepared(method, value, push, reason, noise.known, finite=noise.finite, arrays=arrays, tableau=tableau)
 
 
 def columns(
