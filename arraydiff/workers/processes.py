@@ -21,7 +21,7 @@ from weakref import WeakSet
 from arraydiff.workers.crew import PATIENCE, Crew
 from arraydiff.workers.pieces import Pace
 from arraydiff.workers.post import Letter, Post
-from arraydiff.workers.serving import FEW, Kept, Parcel, Served, opened, serve
+from arraydiff.workers.serving import FEW, Parcel, Recent, Served, opened, serve
 from arraydiff.workers.work import Piece, Work
 
 GRACE = 2.0
@@ -66,7 +66,7 @@ class Hand:
         self.is_ready = False
         self.piece: Piece | None = None
         self.start = 0.0  # when the piece was sent
-        self.big = Kept(FEW)  # the same functions as at the other end
+        self.big = Recent(FEW)  # the same functions as at the other end
 
     def goes_along(self, letter: Letter) -> bool:
         """Whether a function must be sent; from now on the worker has it."""

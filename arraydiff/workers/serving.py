@@ -37,7 +37,7 @@ class Served(NamedTuple):
     unreadable: str = ""  # why a function or a point cannot be read here: then neither
 
 
-class Kept:
+class Recent:
     """The things used last, by their token."""
 
     def __init__(self, limit: int) -> None:
@@ -58,7 +58,7 @@ class Kept:
             self.things.popitem(last=False)
 
 
-_big, _small = Kept(FEW), Kept(MANY)
+_big, _small = Recent(FEW), Recent(MANY)
 _reading = threading.RLock()  # the threads of a worker read a function once
 
 
