@@ -8,7 +8,6 @@ import functools
 import hashlib
 import marshal
 import operator
-import pickle
 import reprlib
 import sys
 import sysconfig
@@ -295,12 +294,21 @@ def _parts_of_pickle(value: Any) -> list[Any]:
     except Exception as error:
         raise _untold(value) from error
     if isinstance(reduced, str):
-        name, module = reduced, pickle.whichmodule(value, reduced)  # type: ignore[attr-defined]
+        name, module = reduced, _module_of(value, reduced)
         if _reached(module, name) is not value:
             raise _untold(value)
         return [name, *(_root(module) if _is_installed(module) else [sys.modules[module]])]
     made, items = list(reduced[:3]), [list(part) if part is not None else None for part in reduced[3:5]]
     return [*made, *items, *reduced[5:]]
+
+
+def _module_of(value: Any, name: str) -> str:
+    """Where a thing can be had by its name, in a library if it is in one; nothing is imported or asked of modules to find it."""
+    told = getattr(value, "__module__", None)
+    if isinstance(told, str):
+        return told
+    found = [key for key, module in sorted(sys.modules.items()) if getattr(module, "__dict__", {}).get(name) is value]
+    return next((key for key in found if _is_installed(key)), found[0] if found else "")
 
 
 def _untold(value: Any) -> TypeError:
