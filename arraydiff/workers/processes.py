@@ -37,6 +37,12 @@ class _Pipes:
     def __init__(self) -> None:
         self.starting, self.ours = threading.Lock(), WeakSet[Any]()
 
+    def close(self, end: Any) -> None:
+        """Never while a worker is forked, which would find the number of the pipe given to another, its own."""
+        with self.starting:
+            end.close()
+            self.ours.discard(end)
+
     def forget(self) -> None:
         """In a forked worker, which may have workers of its own."""
         for end in list(self.ours):
@@ -83,7 +89,7 @@ class Hand:
             self.process.kill()
             self.process.join()
         code = self.process.exitcode
-        self.end.close()
+        _pipes.close(self.end)
         self.process.close()
         return _told(code)
 
@@ -123,7 +129,7 @@ class Processes(Crew):
             if hurry or not hand.is_ready:
                 hand.process.kill()
             else:
-                hand.end.close()
+                _pipes.close(hand.end)
         for hand in hands:
             hand.end_of(GRACE)
 
