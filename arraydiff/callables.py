@@ -347,7 +347,7 @@ class Transform:
         out, output = self.options.out, derivative.output
         if out is None:
             return self._assembled(bound, output.layout, flat, "value")
-        if derivative.watch is None:  # they were not written chunk by chunk
+        if derivative.dense.watch is None:  # they were not written chunk by chunk
             outside(derivative.problem, output, out).whole(flat)
         return out
 
@@ -417,9 +417,9 @@ def add_to(total: Record, derivative: Derivative) -> None:
 
 def _worst_bar(derivative: Derivative) -> float:
     """The largest error bar over the largest value, 0 where there is none."""
-    if derivative.watch is not None:
-        return derivative.problem.backend.number(derivative.watch.worst_bar())
     xp, dense = derivative.problem.xp, derivative.dense
+    if dense.watch is not None:
+        return derivative.problem.backend.number(dense.watch.worst_bar())
     if not (dense.columns.shape[0] and dense.columns.shape[1]):
         return 0.0
     size = xp.max(xp.where(xp.isfinite(dense.columns), xp.abs(dense.columns), xp.zeros_like(dense.columns)))

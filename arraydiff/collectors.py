@@ -37,6 +37,7 @@ class Dense:
     steps: Array  # (n,)
     error: Array = None  # (m, n)
     status: Array = None  # (m, n) int16
+    watch: Watch | None = None  # what was seen of bars and flags that are gone
 
 
 class Slots(Protocol):
@@ -231,4 +232,4 @@ class ValuesCollector(InOrder):
 
     def finish(self) -> Dense:
         """The values of all directions."""
-        return Dense(self._opened(self.problem.x.dtype).filled(), self.all_steps())
+        return Dense(self._opened(self.problem.x.dtype).filled(), self.all_steps(), watch=self.watch)

@@ -60,8 +60,7 @@ class Derivative:
     prepared: Prepared
     evaluator: Evaluator
     dense: Dense
-    judged: Judged | None  # which entries are vouched for
-    watch: Watch | None  # the same of a bare call, whose bars are gone
+    judged: Judged | None  # which entries are vouched for; of a bare call without bars its watch knows
     time: float
 
     @cached_property
@@ -69,8 +68,8 @@ class Derivative:
         """How many entries are not vouched for, by flag and by "bar"; the one read at the end, none where values come later."""
         if self.problem.backend.deferred:
             return {}
-        if self.watch is not None:
-            return self.watch.doubts()
+        if self.dense.watch is not None:
+            return self.dense.watch.doubts()
         assert self.judged is not None
         return self.judged.counts()
 
@@ -122,28 +121,25 @@ def derivation(
 ) -> Rounds[Derivative]:
     """As `differentiate`, asking for its rounds: the evaluator counts them, whoever evaluates."""
     started = perf_counter()
-    watch: Watch | None = None
 
     def collector(prepared: Prepared) -> Collector[Dense]:
-        nonlocal watch
         m, size = int(prepared.value.shape[0]), problem.n if wanted.size is None else wanted.size
         m = 1 if wanted.make is elementwise else m
         held = m * size * KEPT if wanted.bare else 0  # else they are returned
         lean = held and wanted.size is None and _short(problem, config, held + _beside(prepared) + _direction(prepared))
         if not (lean or wanted.out is not None):
             return DenseCollector(problem, m, size, wanted.index, held)
-        watch = Watch(problem, config, m)
         out = None if wanted.out is None else outside(problem, evaluator.base, wanted.out)
-        return ValuesCollector(problem, m, size, wanted.index, watch, out)
+        return ValuesCollector(problem, m, size, wanted.index, Watch(problem, config, m), out)
 
     prepared, dense = yield from streamed(problem, config, wanted, evaluator, collector)
     judged = None
-    if watch is None:
+    if dense.watch is None:
         dense = _pinned(problem, dense) if problem.backend.deferred and wanted.size is None else dense
         dense = Dense(*problem.backend.computed(dense.columns, dense.steps, dense.error, dense.status))
         scale = problem.scale if wanted.size is None else None
         judged = Judged(problem.backend, tolerance(config), dense.columns, dense.error, dense.status, scale)
-    return Derivative(problem, prepared, evaluator, dense, judged, watch, perf_counter() - started)
+    return Derivative(problem, prepared, evaluator, dense, judged, perf_counter() - started)
 
 
 def streamed(

@@ -19,7 +19,7 @@ from arraydiff.result import SMALL_SHARE, UNVOUCHED, Status
 from arraydiff.scratch import Scratch
 from arraydiff.seam import Prepared, Pushforward
 from arraydiff.strategies.hosted import on_host
-from arraydiff.vouching import VOUCHED_BAR
+from arraydiff.vouching import effect, passed, tolerance
 
 ROWS = 2**12
 """Rows whose products are summed in one go, whatever chunk, block and memory: 53 columns of them stay in the cache."""
@@ -89,7 +89,7 @@ class GramCollector(InOrder):
     ) -> None:
         self.outer = problem
         super().__init__(problem if problem.backend.host is None else on_host(problem), problem.n, index)
-        self.m, self.tolerance = int(prepared.value.shape[0]), config.error_tolerance or VOUCHED_BAR
+        self.m, self.tolerance = int(prepared.value.shape[0]), tolerance(config)
         self.value = self._here(prepared.value)
         self.noise, self.weights = (None if part is None else self._here(part) for part in (prepared.noise, weights))
         self.sums = nothing(self.problem)
@@ -239,11 +239,9 @@ class GramCollector(InOrder):
             if backend.read(xp.reshape(count, (1,))) == [int(bars.shape[0]) * int(bars.shape[1])]:
                 return xp.zeros_like(self.sums.wide)
         scale = self.problem.scale[:, None]
-        effect = size * scale
-        effect = xp.max(xp.where(xp.isfinite(effect), effect, xp.zeros_like(effect)), axis=0, keepdims=True)
-        passed = bars <= self.tolerance * xp.maximum(size, SMALL_SHARE * effect / scale)
-        passed = passed | ((columns == 0) & xp.isfinite(bars)) | bad
-        return xp.sum(xp.astype(~passed, self.problem.backend.index_dtype), axis=1)
+        allowed = self.tolerance * xp.maximum(size, SMALL_SHARE * effect(xp, size, scale, axis=0)[None, :] / scale)
+        wide = ~(passed(xp, columns, bars, allowed) | bad)
+        return xp.sum(xp.astype(wide, backend.index_dtype), axis=1)
 
 
 def _width(problem: Problem) -> int:

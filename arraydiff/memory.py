@@ -43,11 +43,9 @@ def not_a_size(value: Any) -> str | None:
     number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not 0 < value < float("inf"):
         return WANTED
-    return (
-        None
-        if value >= LEAST or (value <= 1 and not isinstance(value, Integral))
-        else f"{WANTED}; so few bytes hold nothing"
-    )
+    if value >= LEAST or (value <= 1 and not isinstance(value, Integral)):
+        return None
+    return f"{WANTED}; so few bytes hold nothing"
 
 
 def budget(backend: Backend, max_memory: Any) -> int:

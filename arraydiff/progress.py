@@ -27,7 +27,8 @@ class Progress:
     """Counts points, and tells."""
 
     def __init__(self, wanted: bool | Told) -> None:
-        self.tell: Told = _shown() if wanted is True else wanted  # type: ignore[assignment]
+        self.shown = _shown() if wanted is True else None
+        self.tell: Told = self.shown or wanted  # type: ignore[assignment]
         self.done = self.expected = 0
 
     def tick(self, points: int = 1) -> None:
@@ -49,8 +50,8 @@ class Progress:
         if done and self.done:
             self.expected = self.done
             self.tell(self.done, self.expected)
-        if isinstance(self.tell, Bar | Line | Silent):
-            self.tell.close()
+        if self.shown is not None:
+            self.shown.close()
 
 
 def _shown() -> Shown:

@@ -61,11 +61,8 @@ class Judged:
         xp, size = self.backend.xp, self.backend.xp.abs(columns)
         if self.scale is not None and columns.shape[1]:
             scale = self.scale[None, :]
-            effect = _finite_or_zero(xp, size * scale)
-            size = xp.maximum(size, SMALL_SHARE * xp.max(effect, axis=1, keepdims=True) / scale)
-        flagged = (status & int(UNVOUCHED)) != 0
-        still = (columns == 0) & xp.isfinite(error)  # f did not react at any step tried: a true 0
-        return flagged | ~(still | (error <= self.tolerance * size))
+            size = xp.maximum(size, SMALL_SHARE * effect(xp, size, scale, axis=1)[:, None] / scale)
+        return ((status & int(UNVOUCHED)) != 0) | ~passed(xp, columns, error, self.tolerance * size)
 
 
 class Watch:
@@ -101,27 +98,27 @@ class Watch:
         self, columns: Array, error: Array, status: Array, scale: Array, seen: tuple[Array, Array, Array]
     ) -> tuple[Array, Array, Array]:
         xp, size = self.problem.xp, self.problem.xp.abs(columns)
-        effect, needed, waiting = seen
-        effect = xp.maximum(effect, xp.max(_finite_or_zero(xp, size * scale), axis=1))
+        largest, needed, waiting = seen
+        largest = xp.maximum(largest, effect(xp, size, scale, axis=1))
         sound = (status & int(UNVOUCHED)) == 0
         for flag, count in self.flags.items():
             self.flags[flag] = count + xp.sum(xp.astype((status & int(flag)) != 0, count.dtype))
-        passed = ((columns == 0) & xp.isfinite(error)) | (error <= self.tolerance * size)
-        asked = xp.where(sound & ~passed, error * scale / (self.tolerance * SMALL_SHARE), xp.zeros_like(error))
-        waits = asked > effect[:, None]
+        enough = passed(xp, columns, error, self.tolerance * size)
+        asked = xp.where(sound & ~enough, error * scale / (self.tolerance * SMALL_SHARE), xp.zeros_like(error))
+        waits = asked > largest[:, None]
         asked = xp.where(waits, asked, xp.zeros_like(asked))
         self.largest = xp.maximum(self.largest, xp.max(_finite_or_zero(xp, size)))
         self.widest = xp.maximum(self.widest, xp.max(_finite_or_zero(xp, error)))
         waiting = waiting + xp.sum(xp.astype(waits, waiting.dtype), axis=1)
-        return effect, xp.maximum(needed, xp.max(asked, axis=1)), waiting
+        return largest, xp.maximum(needed, xp.max(asked, axis=1)), waiting
 
     def doubts(self) -> dict[str, int]:
         """As `Judged.counts`; entries whose bar is too wide are counted with those of their output that waited beside them."""
         xp = self.problem.xp
         late = _total(
             [
-                xp.sum(xp.where(needed > effect, waiting, xp.zeros_like(waiting)))
-                for effect, needed, waiting in self.seen
+                xp.sum(xp.where(needed > largest, waiting, xp.zeros_like(waiting)))
+                for largest, needed, waiting in self.seen
             ]
         )
         counts = {flag.name or "": count for flag, count in self.flags.items()} | {"bar": late}
@@ -137,6 +134,16 @@ class Watch:
 def tolerance(config: DifferentiationConfig) -> float:
     """The relative bar up to which an entry is vouched for."""
     return config.error_tolerance or VOUCHED_BAR
+
+
+def effect(xp: Namespace, size: Array, scale: Array, axis: int) -> Array:
+    """What the parameter that moves an output most does to it: the largest |d_j s_j| along `axis`."""
+    return xp.max(_finite_or_zero(xp, size * scale), axis=axis)
+
+
+def passed(xp: Namespace, columns: Array, error: Array, allowed: Array) -> Array:
+    """Whether bars are small enough, or f did not react at any step tried: a true 0."""
+    return (error <= allowed) | ((columns == 0) & xp.isfinite(error))
 
 
 def _finite_or_zero(xp: Namespace, array: Array) -> Array:
