@@ -6,7 +6,7 @@ import functools
 import sys
 import types
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,6 +20,7 @@ from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.devices import PerDevice
 from arraydiff.engine import Derivative, Wanted, columns_of, differentiate, elementwise, outside
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
+from arraydiff.evaluator import Failure
 from arraydiff.explain import Story
 from arraydiff.problem import Batching
 from arraydiff.record import Record, active_records, unrecorded
@@ -28,6 +29,9 @@ from arraydiff.result import DerivativeResult, Status
 if TYPE_CHECKING:
     from arraydiff.plan import Plan
     from arraydiff.stepping import Stepper
+
+MOST_FAILURES = 3
+"""Exceptions of f that are told of."""
 
 PACKAGE = str(Path(__file__).parent)
 LEARNT = ("learnt", "batchings", "learnt_of", "batchings_of")  # attributes of a transform that change as it is called
@@ -378,41 +382,48 @@ REASONS = {
 
 def doubted(derivative: Derivative) -> list[str]:
     """Why entries are not vouched for: constant texts, so that Python's warning filters fold them."""
-    reasons = [REASONS.get(name) or f"some entries are {name}: {Status[name].remedy}." for name in derivative.doubts]
-    return reasons + [f"{note}." for note in derivative.prepared.notes]
+    return reasons_of(derivative.doubts, derivative.prepared.notes)
+
+
+def reasons_of(doubts: Iterable[str], notes: Iterable[str], entries: str = "entries") -> list[str]:
+    """The same by the names of flags and "bar", and by what is to be said of x."""
+    reasons = [REASONS.get(name) or f"some {entries} are {name}: {Status[name].remedy}." for name in doubts]
+    return reasons + [f"{note}." for note in notes]
 
 
 def said(bound: Bound, derivative: Derivative) -> list[str]:
     """What a user should hear, with counts and places."""
     texts = list(derivative.prepared.notes)
-    for name, count in derivative.doubts.items():
-        what = "with an error bar that is too wide" if name == "bar" else f"flagged {name}"
-        texts.append(f"{count} {'entry' if count == 1 else 'entries'} {what}")
-    for failure in derivative.evaluator.failures[:3]:
-        near = f" near x{bound.layout.path(failure.parameter)}" if failure.parameter is not None else ""
-        text = str(failure.error).splitlines()[0] if str(failure.error) else ""
-        texts.append(f"f raised {type(failure.error).__name__}{near}: {text}; set bounds, or scale x there")
+    texts += counts_and_places(bound.layout, derivative.doubts, derivative.evaluator.failures)
     if derivative.evaluator.exhausted:
         texts.append("max_evaluations is spent; raise it for the entries that are UNRESOLVED")
+    return texts
+
+
+def counts_and_places(
+    layout: Layout, doubts: Mapping[str, int], failures: Sequence[Failure], of_what: str = ""
+) -> list[str]:
+    """How many entries are doubtful, and where f raised."""
+    texts = []
+    for name, count in doubts.items():
+        what = "with an error bar that is too wide" if name == "bar" else f"flagged {name}"
+        texts.append(f"{count} {'entry' if count == 1 else 'entries'}{of_what} {what}")
+    for failure in failures[:MOST_FAILURES]:
+        near = f" near x{layout.path(failure.parameter)}" if failure.parameter is not None else ""
+        text = str(failure.error).splitlines()[0] if str(failure.error) else ""
+        texts.append(f"f raised {type(failure.error).__name__}{near}: {text}; set bounds, or scale x there")
     return texts
 
 
 def add_to(total: Record, derivative: Derivative) -> None:
     """Count a derivative in an open record."""
     backend, evaluator = derivative.problem.backend, derivative.evaluator
-    total.derivatives += 1
-    total.calls += evaluator.calls
-    total.points += evaluator.points
-    total.rounds += evaluator.rounds
-    total.time += derivative.time
-    total.methods[derivative.prepared.method.value] += 1
-    if derivative.prepared.reason:
-        total.reasons[derivative.prepared.reason] += 1
+    prepared = derivative.prepared
+    total.add(evaluator, derivative.time, prepared.method.value, filter(None, [prepared.reason]))
     if backend.deferred:
         return
     with backend.on_device(), backend.quietly():
-        total.unvouched += sum(derivative.doubts.values())
-        total.worst_bar = max(total.worst_bar, _worst_bar(derivative))
+        total.doubt(sum(derivative.doubts.values()), _worst_bar(derivative))
 
 
 def _worst_bar(derivative: Derivative) -> float:

@@ -39,15 +39,7 @@ class Story:
 
     def told(self, result: DerivativeResult) -> str:
         """The sentences."""
-        lines = [
-            f"{_name(result)} by {named(result.method_used)}: {result.function_points} points in {result.function_calls} "
-            f"calls of f, {result.rounds} rounds, {result.computation_time:.3g} s."
-        ]
-        if result.reason:
-            lines.append(f"Not by a more accurate method: {result.reason}.")
-        if self.batching:
-            lines.append(f"vectorized='auto': {self.batching}.")
-        lines += [f"{text}." for text in result.warnings]
+        lines = opened(_name(result), result, self.batching)
         with self.backend.quietly():
             lines += (
                 self._doubts(result) if self.columns.shape[0] * self.columns.shape[1] else ["There are no entries."]
@@ -97,6 +89,19 @@ class Story:
         return (
             f"  {where} = {value:.6g} ± {error:.1g}: the error bar is wide; give scale= or noise=, or make f more exact"
         )
+
+
+def opened(what: str, result: DerivativeResult, batching: str) -> list[str]:
+    """What it cost, why not by another method, how f was called, and what a user should hear."""
+    lines = [
+        f"{what} by {named(result.method_used)}: {result.function_points} points in {result.function_calls} "
+        f"calls of f, {result.rounds} rounds, {result.computation_time:.3g} s."
+    ]
+    if result.reason:
+        lines.append(f"Not by a more accurate method: {result.reason}.")
+    if batching:
+        lines.append(f"vectorized='auto': {batching}.")
+    return lines + [f"{text}." for text in result.warnings]
 
 
 @dataclass(frozen=True)

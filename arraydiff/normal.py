@@ -131,16 +131,9 @@ class NormalEquations(Transform):
     def _record(self, normal: Normal) -> None:
         tally = normal.tally
         for total in active_records():
-            total.derivatives += 1
-            total.calls += tally.calls
-            total.points += tally.points
-            total.rounds += tally.rounds
-            total.time += tally.time
-            total.methods[named(methods(tally))] += 1
-            total.reasons.update(dict.fromkeys(tally.reasons, 1))
+            total.add(tally, tally.time, named(methods(tally)), dict.fromkeys(tally.reasons))
             if not normal.here.deferred:
-                total.unvouched += sum(normal.counts[0].values())
-                total.worst_bar = max(total.worst_bar, worst(normal))
+                total.doubt(sum(normal.counts[0].values()), worst(normal))
 
     def _answered(self, normal: Normal, full: bool) -> Any:
         """The answer in the form that was asked for."""

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Cost(Protocol):
+    """Whatever counts."""
+
+    calls: int
+    points: int
+    rounds: int
 
 
 @dataclass
@@ -22,6 +31,22 @@ class Record:
     unvouched: int = 0
     methods: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+
+    def add(self, cost: Cost, time: float, method: str, reasons: Iterable[str]) -> None:
+        """One derivative more."""
+        self.derivatives += 1
+        self.calls, self.points, self.rounds = (
+            self.calls + cost.calls,
+            self.points + cost.points,
+            self.rounds + cost.rounds,
+        )
+        self.time += time
+        self.methods[method] += 1
+        self.reasons.update(iter(reasons))  # a mapping would be taken for counts
+
+    def doubt(self, entries: int, bar: float) -> None:
+        """So many of its entries are not vouched for, and this is its largest relative bar."""
+        self.unvouched, self.worst_bar = self.unvouched + entries, max(self.worst_bar, bar)
 
     def __str__(self) -> str:
         methods = ", ".join(f"{name} {count}" for name, count in self.methods.most_common())

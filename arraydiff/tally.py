@@ -10,11 +10,12 @@ from typing import Any
 from arraydiff._typing import Array, PyTree
 from arraydiff.backends import Backend
 from arraydiff.binding import Bound
-from arraydiff.callables import REASONS
+from arraydiff.callables import MOST_FAILURES, counts_and_places, reasons_of
 from arraydiff.config import DifferentiationMethod
 from arraydiff.evaluator import Evaluator, Failure
+from arraydiff.explain import opened
 from arraydiff.gram import FLAGS, Sums
-from arraydiff.result import UNVOUCHED, DerivativeResult, Status, named
+from arraydiff.result import UNVOUCHED, DerivativeResult, Status
 from arraydiff.seam import Prepared
 
 LOST = (
@@ -64,7 +65,7 @@ class Tally:
         self.points += evaluator.points
         self.rounds += evaluator.rounds
         self.exhausted |= evaluator.exhausted
-        self.failures += evaluator.failures[: max(3 - len(self.failures), 0)]
+        self.failures += evaluator.failures[: max(MOST_FAILURES - len(self.failures), 0)]
         self.aux.append(evaluator.base.aux)
 
 
@@ -104,9 +105,8 @@ class Normal:
     def doubted(self) -> list[str]:
         """Why the sums are not vouched for: constant texts, so that Python's warning filters fold them."""
         doubts, lost = self.counts
-        reasons = [REASONS.get(name) or f"some entries of J are {name}: {Status[name].remedy}." for name in doubts]
         notes = [*self.tally.notes, *[LOST] * bool(lost), *[SPENT] * bool(self.tally.left_out)]
-        return reasons + [f"{note}." for note in dict.fromkeys(notes)]
+        return reasons_of(doubts, dict.fromkeys(notes), "entries of J")
 
     @property
     def said(self) -> list[str]:
@@ -115,13 +115,7 @@ class Normal:
         texts = list(dict.fromkeys(tally.notes))
         if lost:
             texts.append(f"{lost} of {tally.rows} rows: {LOST}")
-        for name, count in doubts.items():
-            what = "with an error bar that is too wide" if name == "bar" else f"flagged {name}"
-            texts.append(f"{count} {'entry' if count == 1 else 'entries'} of J {what}")
-        for failure in tally.failures:
-            near = f" near x{self.bound.layout.path(failure.parameter)}" if failure.parameter is not None else ""
-            text = str(failure.error).splitlines()[0] if str(failure.error) else ""
-            texts.append(f"f raised {type(failure.error).__name__}{near}: {text}; set bounds, or scale x there")
+        texts += counts_and_places(self.bound.layout, doubts, tally.failures, " of J")
         if tally.exhausted or tally.left_out:
             texts.append(
                 f"max_evaluations is spent ({tally.left_out} blocks were left out); raise it for the entries that are UNRESOLVED"
@@ -185,16 +179,8 @@ class NormalStory:
     def told(self, result: DerivativeResult) -> str:
         """The sentences."""
         tally, (doubts, lost) = self.normal.tally, self.normal.counts
-        lines = [
-            f"Normal equations of {tally.rows} rows in {tally.blocks} block{'s' * (tally.blocks != 1)} by "
-            f"{named(result.method_used)}: {result.function_points} points in {result.function_calls} calls of f, "
-            f"{result.rounds} rounds, {result.computation_time:.3g} s."
-        ]
-        if result.reason:
-            lines.append(f"Not by a more accurate method: {result.reason}.")
-        if tally.batching:
-            lines.append(f"vectorized='auto': {tally.batching}.")
-        lines += [f"{text}." for text in result.warnings]
+        what = f"Normal equations of {tally.rows} rows in {tally.blocks} block{'s' * (tally.blocks != 1)}"
+        lines = opened(what, result, tally.batching)
         if doubts:
             lines += self._columns()
         if not (doubts or lost):

@@ -523,3 +523,14 @@ def test_a_derivative_of_normal_equations_knows_their_bars():
     np.testing.assert_allclose(jtr, [[6 + 4, 4], [4, 1]], atol=1e-6)
     np.testing.assert_allclose(cost, [12, 4], atol=1e-6)
     assert (result.error_estimate[0] < 1e-6).all()
+
+
+def test_a_record_counts_each_reason_of_the_blocks_once():
+    def residual(x, b):
+        return np.array([float(x[0]) ** 2, float(x[1]) * b])
+
+    with ad.record() as total:
+        for _ in range(2):
+            ad.normal_equations(residual, blocks=3)(np.array([1.0, 2.0]))
+    (count,) = set(total.reasons.values())
+    assert (total.derivatives, count) == (2, 2)
