@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import StrEnum
-from operator import index
 from typing import Any
 
 from arraydiff.memory import not_a_size
@@ -96,14 +95,10 @@ NOISE_WANTED = (
 
 
 def _workers(value: Any) -> str | None:
-    whole = hasattr(value, "__index__") and not isinstance(value, bool) and index(value) >= 1
-    is_pool = hasattr(value, "submit")
-    if whole or (is_pool and not isinstance(value, type)) or (callable(value) and not is_pool):
-        return None
-    return (
-        "wants a whole number >= 1 of processes, an Executor such as ProcessPoolExecutor(4), a Client of Dask, or a map-like "
-        "callable"
-    )
+    from arraydiff.workers import crew_of  # which loads what processes need
+
+    crew_of(value)  # it says itself what is wanted
+    return None
 
 
 def _store(value: Any) -> str | None:

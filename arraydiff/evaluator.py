@@ -170,27 +170,36 @@ class Evaluator:
 
     def _blocks_sent(self, crew: Crew, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Answer]]:
         """A block for each chunk, all of them sent to the workers at once; what fails there is tried here."""
-        blocks = {
-            i: points.block(0, count) for i, (points, count) in enumerate(zip(wanted, counts, strict=True)) if count
-        }
-        answers = {i: None if self.kept is None else self.kept.find(block) for i, block in blocks.items()}
-        missing = [i for i, answer in answers.items() if answer is None]
+        assert self.kept is not None  # as wherever there are workers
+        answers: list[Answer | None] = [None] * len(counts)
+        blocks = [points.block(0, count) for points, count in zip(wanted, counts, strict=True)]
+        keys = [self.kept.key(block) for block in blocks]
+        missing = []
+        for i, count in enumerate(counts):
+            if count:
+                answers[i] = self.kept.find(keys[i])
+                missing += [i] * (answers[i] is None)
+
+        def done(_: int, k: int, answer: Answer) -> None:
+            i = missing[k]
+            answers[i] = answer
+            if isinstance(answer, Output):
+                self.keep(blocks[i], keys[i], answer)
+
         if missing:
-            (got,) = crew.run([(self.sent, [blocks[i] for i in missing])])
-            answers |= dict(zip(missing, got, strict=True))
-        given: list[list[Answer]] = []
-        for i, (points, count) in enumerate(zip(wanted, counts, strict=True)):
-            answer = answers.get(i)
-            if isinstance(answer, Exception) and count > 1 and not points.is_complex:
-                self.calls, self.points = self.calls + 1, self.points + count
-                given.append(self._block(points, count))
-                continue
-            if i in missing and answer is not None:
-                self.keep(blocks[i], answer)
-            given.append([] if answer is None else [answer] * (count if isinstance(answer, Exception) else 1))
-            if isinstance(answer, Exception):
-                self.calls -= count - 1  # it was one call that failed for all of them
-        return given
+            crew.run([(self.sent, [blocks[i] for i in missing])], done)
+        return [self._of_block(*three) for three in zip(wanted, counts, answers, strict=True)]
+
+    def _of_block(self, points: Points, count: int, answer: Answer | None) -> list[Answer]:
+        """What a block gave where it was sent; where it raised, as if it had been tried here."""
+        if not isinstance(answer, Exception):
+            return [] if answer is None else [answer]
+        self.waited = True
+        if points.is_complex or (count == 1 and not points.starts_at_x):
+            self.calls -= count - 1  # it was one call that failed for all of them
+            return [answer] * count
+        self.calls, self.points = self.calls + 1, self.points + count
+        return self._block(points, count)
 
     def _in_block(self, points: Points, count: int) -> list[Output | Exception]:
         if self.call.batch_axis is None:  # a block before this one failed
@@ -211,10 +220,11 @@ class Evaluator:
 
     def _ask(self, task: Task, call: Callable[[Array], Answer] | None = None) -> Answer:
         """What f gives at a point, or for a block, if that was not kept."""
-        answer = None if self.kept is None else self.kept.find(task)
+        key = "" if self.kept is None else self.kept.key(task)
+        answer = None if self.kept is None else self.kept.find(key)
         if answer is None:
             answer = (call or self.guarded)(self.sent.point(task))
-            self.keep(task, answer)
+            self.keep(task, key, answer)
         elif self.progress is not None:
             self.progress.tick(points_of(task))
         return answer
@@ -224,11 +234,11 @@ class Evaluator:
         assert isinstance(answer, Output)  # what f raises there goes through
         return answer
 
-    def keep(self, task: Task, answer: Answer) -> None:
+    def keep(self, task: Task, key: str, answer: Answer) -> None:
         """What was evaluated, for later calls, and to be told of."""
         self.waited = True
         if self.kept is not None:
-            self.kept.keep(task, answer)
+            self.kept.keep(key, answer)
         if self.progress is not None:
             self.progress.tick(points_of(task))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Iterable, MutableMapping
+from collections.abc import MutableMapping
 
 from arraydiff.backends import Backend
 from arraydiff.identity import digest, identity
@@ -22,11 +22,10 @@ class Kept:
         self.backend, self.store = problem.backend, store
         self.mine = b"" if store is None else identity(problem.call)
         self.x = digest(self.backend.as_numpy(problem.x))
-        self.early: dict[str, Answer] = {}
+        self.early: dict[str, Answer] = {}  # that nobody has asked for yet
 
-    def find(self, task: Task) -> Answer | None:
+    def find(self, key: str) -> Answer | None:
         """The answer, once, if it was made ahead of time; or as stored, which costs no call of f."""
-        key = self._key(task)
         if key in self.early:
             return self.early.pop(key)
         if self.store is None:
@@ -40,32 +39,23 @@ class Kept:
             raise
         return _unpacked(self.backend, stored)
 
-    def unknown(self, tasks: Iterable[Task], others: Iterable[Task]) -> list[Task]:
-        """Those of the tasks, each once, whose answers are not kept, and that are not among the others."""
-        known, new = {self._key(task) for task in others}, []
-        for task in tasks:
-            key = self._key(task)
-            if key not in known and (self.store is None or key not in self.store):
-                new.append(task)
-            known.add(key)
-        return new
+    def has(self, key: str) -> bool:
+        """Whether it is stored."""
+        return self.store is not None and key in self.store
 
-    def ahead(self, task: Task, answer: Answer) -> None:
-        """An answer that nobody has asked for yet."""
-        self.early[self._key(task)] = answer
-
-    def keep(self, task: Task, answer: Answer) -> None:
+    def keep(self, key: str, answer: Answer) -> None:
         """Stored for later calls, if it is a value: what was raised is tried again."""
         if self.store is None or not isinstance(answer, Output):
             return
         packed = _packed(self.backend, answer)
         try:
-            self.store[self._key(task)] = packed
+            self.store[key] = packed
         except Exception as error:
             error.add_note("raised by store when it was given an evaluation to keep; repair it, or leave store out")
             raise
 
-    def _key(self, task: Task) -> str:
+    def key(self, task: Task) -> str:
+        """What names the answer for a point: this f, there."""
         if isinstance(task, Moved):
             told = self.x + f"{task.index} ".encode() + digest(self.backend.as_numpy(task.value))
         else:

@@ -46,27 +46,43 @@ class Round:
         self.answers: list[list[Answer | None]] = [[None] * count for count in counts]
         self.places: list[tuple[int, int]] = []
         self.tasks: list[Task] = []
+        self.keys: list[str] = []  # of the tasks, where answers are kept
         for i, (points, count) in enumerate(zip(wanted, counts, strict=True)):
             for j in range(count):
                 task = points.task(j)
-                self.answers[i][j] = None if kept is None else kept.find(task)
+                key = "" if kept is None else kept.key(task)
+                self.answers[i][j] = None if kept is None else kept.find(key)
                 if self.answers[i][j] is None:
                     self.places.append((i, j))
-                    self.tasks.append(task)
+                    self._add(task, key)
         if self.tasks and evaluator.ahead:
-            assert kept is not None
-            every = (points.task(j) for points in evaluator.ahead for j in range(points.count))
-            self.tasks += kept.unknown(every, self.tasks)
-            evaluator.ahead = []
+            self._look_ahead()
+
+    def _add(self, task: Task, key: str) -> None:
+        self.tasks.append(task)
+        self.keys.append(key)
+
+    def _look_ahead(self) -> None:
+        """Points that will be asked for, each once, those of which no answer is stored."""
+        kept, known = self.evaluator.kept, set(self.keys)
+        assert kept is not None
+        for points in self.evaluator.ahead:
+            for j in range(points.count):
+                task = points.task(j)
+                key = kept.key(task)
+                if key not in known and not kept.has(key):
+                    self._add(task, key)
+                known.add(key)
+        self.evaluator.ahead = []
 
     def keep(self, k: int, answer: Answer) -> None:
         """The answer for point k, as soon as it is there."""
-        self.evaluator.keep(self.tasks[k], answer)
+        self.evaluator.keep(self.tasks[k], self.keys[k], answer)
         if k < len(self.places):
             i, j = self.places[k]
             self.answers[i][j] = answer
         elif self.evaluator.kept is not None:
-            self.evaluator.kept.ahead(self.tasks[k], answer)
+            self.evaluator.kept.early[self.keys[k]] = answer
 
     def close(self) -> list[list[Answer]]:
         """All answers that were asked for."""
