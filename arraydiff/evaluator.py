@@ -64,7 +64,9 @@ class Evaluator:
             )
         self.service = service or Service(config)
         self.crew, self.progress = self.service.crew, self.service.progress
-        self.kept = Kept(problem, config.store) if config.store is not None or self.crew is not None else None
+        waits = self.crew is not None and call.backend.on_cpu  # on a device the key of a point would be one more wait
+        self.looks_ahead = waits and self.max_evaluations is None and call.batch_axis is None
+        self.kept = Kept(problem, config.store) if config.store is not None or self.looks_ahead else None
         self.calls, self.points = (call.batching.calls, call.batching.points) if call.batching else (0, 0)
         self.rounds = self.asked = self.succeeded = 0
         self.waited = True  # whether anything was evaluated in this round
@@ -73,7 +75,6 @@ class Evaluator:
         self.gauged = 0  # the largest number of points whose memory was looked at
         self.turn = 0  # of several devices, the one that serves the first chunk
         self.ahead: list[Points] = []  # what will be asked for, to go out with the first round
-        self.looks_ahead = self.crew is not None and self.max_evaluations is None and call.batch_axis is None
         self.failures: list[Failure] = []  # at displaced real points
         self.output: Output | None = None  # at x
 
@@ -170,14 +171,13 @@ class Evaluator:
 
     def _blocks_sent(self, crew: Crew, wanted: Sequence[Points], counts: Sequence[int]) -> list[list[Answer]]:
         """A block for each chunk, all of them sent to the workers at once; what fails there is tried here."""
-        assert self.kept is not None  # as wherever there are workers
-        answers: list[Answer | None] = [None] * len(counts)
+        kept, answers = self.kept, list[Answer | None]([None] * len(counts))
         blocks = [points.block(0, count) for points, count in zip(wanted, counts, strict=True)]
-        keys = [self.kept.key(block) for block in blocks]
+        keys = ["" if kept is None else kept.key(block) for block in blocks]
         missing = []
         for i, count in enumerate(counts):
             if count:
-                answers[i] = self.kept.find(keys[i])
+                answers[i] = None if kept is None else kept.find(keys[i])
                 missing += [i] * (answers[i] is None)
 
         def done(_: int, k: int, answer: Answer) -> None:
