@@ -17,7 +17,7 @@ from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Elementwise, Lines, Tangents, x_itself
 from arraydiff.errors import OnePointTooLarge
 from arraydiff.evaluator import Evaluator
-from arraydiff.memory import BY_HEART, budget, told
+from arraydiff.memory import budget, exceeds, told
 from arraydiff.problem import Output, Problem
 from arraydiff.result import Status
 from arraydiff.rounds import lockstep
@@ -41,7 +41,7 @@ BLOCK_POINTS = 4
 """Points a direction in one stage."""
 
 NUMBER = 8
-"""Bytes."""
+"""Bytes of a number; of narrower ones that is more than they take."""
 
 KEPT = 10
 """Bytes that bar and flags of one entry take beside its value."""
@@ -126,7 +126,11 @@ def derivation(
         m, size = int(prepared.value.shape[0]), problem.n if wanted.size is None else wanted.size
         m = 1 if wanted.make is elementwise else m
         held = m * size * KEPT if wanted.bare else 0  # else they are returned
-        lean = held and wanted.size is None and _short(problem, config, held + _beside(prepared) + _direction(prepared))
+        lean = (
+            held
+            and wanted.size is None
+            and exceeds(problem.backend, config.max_memory, held + _beside(prepared) + _direction(prepared))
+        )
         if not (lean or wanted.out is not None):
             return DenseCollector(problem, m, size, wanted.index, held)
         out = None if wanted.out is None else outside(problem, evaluator.base, wanted.out)
@@ -300,7 +304,7 @@ def _chunk_size(problem: Problem, config: DifferentiationConfig, prepared: Prepa
 def _fitting(problem: Problem, config: DifferentiationConfig, prepared: Prepared, directions: int, held: int) -> int:
     """As many of so many directions as memory holds at once, beside what is held anyhow."""
     each, held = _direction(prepared), held + _beside(prepared)
-    if not _short(problem, config, held + directions * each):
+    if not exceeds(problem.backend, config.max_memory, held + directions * each):
         return directions
     room = budget(problem.backend, config.max_memory)
     if held + each > room and config.max_memory is not None:
@@ -321,13 +325,6 @@ def _direction(prepared: Prepared) -> int:
 def _beside(prepared: Prepared) -> int:
     """Bytes kept for all directions."""
     return NUMBER * KEPT_ARRAYS * int(prepared.value.shape[0])
-
-
-def _short(problem: Problem, config: DifferentiationConfig, size: int) -> bool:
-    """Whether `size` bytes are more than may be taken."""
-    if problem.backend.deferred or (config.max_memory is None and size <= BY_HEART):
-        return False
-    return size > budget(problem.backend, config.max_memory)
 
 
 def outside(problem: Problem, output: Output, out: Any) -> Outside:

@@ -13,7 +13,7 @@ from math import sqrt
 from arraydiff._typing import Array
 from arraydiff.collectors import InOrder, Slots
 from arraydiff.config import DifferentiationConfig
-from arraydiff.memory import BY_HEART, budget, told
+from arraydiff.memory import budget, exceeds, told
 from arraydiff.problem import Problem
 from arraydiff.result import SMALL_SHARE, UNVOUCHED, Status
 from arraydiff.scratch import Scratch
@@ -30,6 +30,9 @@ Comput. 41 (2019) A2815, theorem 2.4."""
 
 MARKS = 12
 """Arrays of the size of one piece that are made besides."""
+
+CHUNK_AS_LARGE = 2
+"""Times what is kept: a chunk of columns takes as much again."""
 
 SLAB = 2**26
 """Bytes that are read back from a file at once, at most."""
@@ -98,7 +101,7 @@ class GramCollector(InOrder):
         self.scratch: Scratch | None = None
         self.whole: tuple[Array, Array] | None = None
         self.kept: tuple[Slots, Slots] | None = None
-        if self._too_large(config, size):
+        if exceeds(self.problem.backend, config.max_memory, CHUNK_AS_LARGE * size):
             self._open_file(config, size)
         else:
             self.held = size
@@ -106,11 +109,6 @@ class GramCollector(InOrder):
     def _here(self, array: Array) -> Array:
         """Where sums are made: on the host, for a library whose operations cost far more."""
         return array if self.outer.backend.host is None else self.outer.backend.to_host(array)[0]
-
-    def _too_large(self, config: DifferentiationConfig, size: int) -> bool:
-        if self.problem.backend.deferred or (config.max_memory is None and size <= BY_HEART):
-            return False
-        return 2 * size > budget(self.problem.backend, config.max_memory)  # a chunk of columns takes as much
 
     def _open_file(self, config: DifferentiationConfig, size: int) -> None:
         backend, room = self.problem.backend, budget(self.problem.backend, config.max_memory)

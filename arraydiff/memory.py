@@ -61,6 +61,13 @@ def budget(backend: Backend, max_memory: Any) -> int:
     return UNKNOWN if free is None else round(free * (SHARE if max_memory is None else max_memory))
 
 
+def exceeds(backend: Backend, max_memory: Any, size: int) -> bool:
+    """Whether `size` bytes are more than may be taken; where values come later nobody can tell, and all may."""
+    if backend.deferred or (max_memory is None and size <= BY_HEART):
+        return False
+    return size > budget(backend, max_memory)
+
+
 def told(size: float) -> str:
     """Bytes as people say them."""
     for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):

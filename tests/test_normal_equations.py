@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import arraydiff as ad
-from arraydiff import gram, scratch
+from arraydiff import gram, memory, scratch
 from tests.helpers import Backend, Recorder, tonumpy
 
 ROWS = 700
@@ -277,6 +277,12 @@ def test_of_many_blocks_one_is_held_at_a_time():
     assert most < 8 * rows * blocks * n / 3  # J is 32 MB, the columns of a block and their bars 1.6
 
 
+def allow(monkeypatch, size):
+    """So many bytes, whatever max_memory says."""
+    for module in (memory, gram):
+        monkeypatch.setattr(module, "budget", lambda backend, max_memory: size)
+
+
 def scratch_files(monkeypatch, folder):
     """Let files go to `folder`, and return what is told of them."""
     opened = []
@@ -305,7 +311,7 @@ def test_columns_that_do_not_fit_go_through_a_file_and_give_the_same_bits(backen
     options["bounds"] = backend.asarray([-9.0, 0.7, -9.0]), backend.asarray([9.0, 0.7, 9.0])
     right = ad.normal_equations(fun, **options).result(x)
     opened = scratch_files(monkeypatch, tmp_path)
-    monkeypatch.setattr(gram, "budget", lambda backend, max_memory: 9001 * 8 * 6)
+    allow(monkeypatch, 9001 * 8 * 6)
     result = ad.normal_equations(fun, max_memory="1 GB", **options).result(x)
     assert len(opened) == 1
     assert opened[0].file.closed
@@ -318,7 +324,7 @@ def test_columns_that_do_not_fit_go_through_a_file_and_give_the_same_bits(backen
 
 def test_the_file_is_gone_after_an_exception(monkeypatch, tmp_path):
     opened = scratch_files(monkeypatch, tmp_path)
-    monkeypatch.setattr(gram, "budget", lambda backend, max_memory: 1)
+    allow(monkeypatch, 1)
     seen = Recorder(decay)
 
     def stops(x):
@@ -333,7 +339,7 @@ def test_the_file_is_gone_after_an_exception(monkeypatch, tmp_path):
 
 def test_a_disk_without_room_is_named_with_the_remedy(monkeypatch, tmp_path):
     scratch_files(monkeypatch, tmp_path)
-    monkeypatch.setattr(gram, "budget", lambda backend, max_memory: 1)
+    allow(monkeypatch, 1)
     g = ad.normal_equations(decay, max_memory="1 GB", method="central", chunk_size=1)
     with monkeypatch.context() as patch:
         patch.setattr(scratch, "disk_usage", lambda folder: namedtuple("usage", "free")(10))
@@ -360,7 +366,7 @@ def test_a_disk_without_room_is_named_with_the_remedy(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("backend", [Backend.CUPY], indirect=True, ids=lambda backend: backend.value)
 def test_on_a_device_columns_that_do_not_fit_are_refused_with_the_remedy(backend, monkeypatch):
-    monkeypatch.setattr(gram, "budget", lambda backend, max_memory: 1)
+    allow(monkeypatch, 1)
     xp, t = backend.namespace, backend.asarray(T)
     with pytest.raises(MemoryError, match="part the residual into blocks"):
         ad.normal_equations(lambda x: xp.sin(x[0] * t), max_memory="1 GB", method="central")(backend.asarray(X))

@@ -6,6 +6,7 @@ One read after f(x), one a stage, one at the end; the functions are counted on t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from typing import Any
 
@@ -144,3 +145,14 @@ def test_results_are_made_on_the_device_of_x_also_when_another_one_is_current(
                 f"{item.name} is on device {value.device.id}"
             )
     assert results[0].derivative is not None
+
+
+def test_threads_bring_no_point_to_the_host(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise AssertionError("a point came to the host")
+
+    monkeypatch.setattr(CupyBackend, "as_numpy", refused)
+    x = backend.asarray(np.linspace(0.3, 1.7, 5))
+    with ThreadPoolExecutor(2) as pool:
+        for vectorized in (False, True):
+            ad.grad(lambda p: (p * p).sum(axis=0), workers=pool, vectorized=vectorized, method="central")(x)
