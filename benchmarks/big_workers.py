@@ -99,15 +99,16 @@ class Clock(Executor):
 
 
 def rounds(_: bool) -> list[Row]:
-    """n = 40, 200 workers: rounds that are waited for."""
+    """n = 40: rounds that are waited for."""
     found = []
-    for name, f, options in (
-        ("analytic f", rosenbrock, {}),
-        ("central", opaque, {"method": "central"}),
-        ("a ladder, f of real numbers", opaque, {}),
+    for width, name, f, options in (
+        (200, "analytic f", rosenbrock, {}),
+        (200, "central", opaque, {"method": "central"}),
+        (200, "a ladder of 341 points, f of real numbers", opaque, {}),
+        (600, "the same, workers for all its points", opaque, {}),
     ):
-        result = ad.grad(f, workers=Clock(200).map, **options).result(X40)
-        found.append(Row(f"n = 40, 200 workers, {name}: rounds", 3, 2, result.rounds))
+        result = ad.grad(f, workers=Clock(width).map, **options).result(X40)
+        found.append(Row(f"n = 40, {width} workers, {name}: rounds", 3, 2, result.rounds))
     return found
 
 

@@ -10,7 +10,7 @@ import shelve
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -525,3 +525,77 @@ def test_a_block_that_raises_in_a_worker_costs_its_own_entries():
         result = ad.grad(f, method="forward", vectorized=True, workers=pool, unreliable="ignore").result(X)
     np.testing.assert_allclose(np.delete(result.gradient, 2), np.delete(2 * X, 2), rtol=1e-6)
     assert STATE["calls"] == result.function_calls
+
+
+def _rosenbrock(x):
+    return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def _numbers(x):
+    return np.array([float(v) for v in x])
+
+
+WIDE = {
+    "analytic": _rosenbrock,
+    "real": lambda x: float(_rosenbrock(_numbers(x))),
+    "abs": lambda x: np.sum(np.abs(x) ** 3 * np.sin(x)),
+    "wave": lambda x: float(np.cos(np.sum(_numbers(x) * np.arange(len(x))))),
+    "single": lambda x: float(np.sum(np.sin(_numbers(x)).astype(np.float32))),
+    "bell": lambda x: float(np.exp(-np.sum(_numbers(x) ** 2) / 10)),
+}
+
+
+class Simulated(Executor):
+    """So many workers, none of which is waited for."""
+
+    def __init__(self, width):
+        self._max_workers = width
+
+    def submit(self, function, /, *args, **kwargs):
+        future = Future()
+        future.set_result(function(*args, **kwargs))
+        return future
+
+
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("method", ["adaptive", "richardson", "complex_step", "central", "forward"])
+def test_with_workers_for_all_points_there_are_at_most_three_rounds_and_the_bits_are_the_same(name, method):
+    x, options = np.linspace(0.5, 1.5, 40), {"method": method, "unreliable": "ignore"}
+    plain = ad.grad(WIDE[name], **options).result(x)
+    with Simulated(1000) as workers:
+        wide = ad.grad(WIDE[name], workers=workers, **options).result(x)
+    np.testing.assert_array_equal(wide.gradient, plain.gradient)
+    np.testing.assert_array_equal(wide.error_estimate, plain.error_estimate)
+    assert wide.rounds <= 3
+    assert wide.function_points <= 1000 + plain.function_points
+
+
+def test_points_that_go_out_ahead_stay_inside_the_bounds():
+    seen = []
+
+    def f(x):
+        seen.append(np.real(x).copy())
+        return float(np.sum(np.log(_numbers(np.real(x)))))
+
+    x = np.linspace(0.01, 0.03, 12)
+    with Simulated(1000) as workers:
+        ad.grad(f, bounds=(0.009, 0.031), workers=workers, opaque=True, unreliable="ignore")(x)
+    assert np.min(seen) >= 0.009
+    assert np.max(seen) <= 0.031
+
+
+@pytest.mark.parametrize("method", ["adaptive", "richardson", "complex_step", "central"])
+def test_a_step_is_kept_to_the_letter_by_points_that_go_out_ahead_too(method):
+    seen = []
+
+    def f(x):
+        seen.append(_numbers(x))
+        return float(np.sum(seen[-1] ** 3))
+
+    x = np.linspace(1.0, 2.0, 6)
+    with Simulated(1000) as workers:
+        ad.grad(f, method=method, step_size=2.0**-10, workers=workers, unreliable="ignore")(x)
+    alone = [point - x for point in seen if np.count_nonzero(point - x) == 1]
+    steps = np.concatenate([moved[moved != 0] for moved in alone]) * 2.0**10
+    assert len(steps) >= 12
+    np.testing.assert_array_equal(steps, np.round(steps))

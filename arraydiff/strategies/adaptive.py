@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import Lines
 from arraydiff.noise import given
-from arraydiff.probe import first_sight, further, looking_closer
+from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Points, Prepared
 from arraydiff.strategies import cheapest, complex_step, richardson
-from arraydiff.strategies.certificate import certify, certifying, refused_beforehand, vouching
+from arraydiff.strategies.certificate import certify
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,10 @@ class Adaptive:
         return richardson.prepared(problem, config, value, noise, certificate.reason, certificate.ladder)
 
     def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
-        """The certificate's points; then scouts, which more functions need, then complex columns."""
-        if given(config) or (problem.step is None and cheapest.applies(problem, config)):
-            return [[]]
-        scouts = richardson.scouting(lines, config)
+        """As the complex step, its columns after the scouts: those more functions need."""
         if problem.step is not None:
-            return [[scouts]]
-        closer = looking_closer(problem, config)
-        if refused_beforehand(problem, config):
-            return [[], closer, [scouts]]
-        columns = lines.points(complex_step.imaginary_steps(lines), imaginary=True)
-        alone = problem.n == 1  # the certificate's line is the one column
-        closer.append(vouching(problem, config))
-        return [[certifying(problem, config)], closer, [scouts], [] if alone else [columns]]
+            return richardson.Richardson().foreseen(problem, config, lines)
+        if given(config) or cheapest.applies(problem, config):
+            return [[]]
+        certificate, columns, closer, scouts, *more = complex_step.expected(problem, config, lines)
+        return [certificate, closer, scouts, columns, *more]

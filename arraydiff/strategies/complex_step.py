@@ -27,6 +27,7 @@ from arraydiff.strategies.certificate import (
     refused_beforehand,
     relative_step,
     unread,
+    vouching,
 )
 
 BAR = 2.0  # eps
@@ -51,10 +52,18 @@ class ComplexStep:
         return replace(ladder, pushforward=partial(_unresolved, ladder), notes=(note,))
 
     def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
-        """The certificate's points, then the columns."""
-        if refused_beforehand(problem, config):
-            return [[]]
-        return [[certifying(problem, config)], [lines.points(imaginary_steps(lines), imaginary=True)]]
+        """The certificate's points, the columns, and what a refused certificate makes of it."""
+        return expected(problem, config, lines)
+
+
+def expected(problem: Problem, config: DifferentiationConfig, lines: Lines) -> list[list[Points]]:
+    """Points of the certificate, of the columns, of what vouches for them, and of the ladder where nothing does."""
+    closer, *ladder = richardson.expected(lines, config)
+    if refused_beforehand(problem, config):
+        return [[], [], closer, *ladder]
+    alone = problem.n == 1  # the certificate's line is the one column
+    columns = [] if alone else [lines.points(imaginary_steps(lines), imaginary=True)]
+    return [[certifying(problem, config)], columns, [*closer, vouching(problem, config)], *ladder]
 
 
 def _unread(problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:

@@ -38,6 +38,9 @@ from arraydiff.strategies.tableau import Estimate, extrapolate
 SIDED_BELOW = 2.0**-20
 """Of the scale: with less room than this on one side, and more on the other, differences are one-sided."""
 
+LIKELY = ((-2, -1, 1, 2), (-5, -4, 3, 4, 5))
+"""Powers of two over the first scout, at which ladders of most functions have their next rungs."""
+
 SLABBED_ARRAYS = 20
 """Arrays (m,) a direction of many outputs: values at eight pairs of points, one of them twice as it comes, and the results."""
 
@@ -59,8 +62,9 @@ class Richardson:
 
     def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
         """The scouts, unless f proves noisy; of a ladder whose step is given, all points."""
-        points = [scouting(lines, config)]
-        return [points] if problem.step is not None else [[], looking_closer(problem, config), points]
+        if problem.step is not None:
+            return [[scouting(lines, config)]]
+        return [[], *expected(lines, config)]
 
 
 def arrays_of(problem: Problem, value: Array) -> int:
@@ -76,9 +80,33 @@ def tableau_of(problem: Problem, value: Array) -> int:
 
 def scouting(lines: Lines, config: DifferentiationConfig) -> Points:
     """The first points of ladders whose f is not known to be noisy."""
-    nothing = Values(lines.problem.xp.zeros_like(lines.problem.x[:1])[:, None])
-    noise = noise_at(lines.problem, replace(config, noise="auto"), nothing)
-    return next(ladders(lines, config, nothing.at[:, 0], noise))
+    value = lines.problem.xp.zeros_like(lines.problem.x[:1])
+    return next(ladders(lines, config, value, _unheard(lines.problem, config, value)))
+
+
+def _unheard(problem: Problem, config: DifferentiationConfig, value: Array) -> Noise:
+    """The noise of an f of which nothing is known."""
+    return noise_at(problem, replace(config, noise="auto"), Values(value[:, None]))
+
+
+def expected(lines: Lines, config: DifferentiationConfig) -> list[list[Points]]:
+    """Points of the probe's closer looks, of the scouts, and of the likeliest rungs after them."""
+    return [
+        looking_closer(lines.problem, config),
+        [scouting(lines, config)],
+        *([points] for points in _following(lines, config)),
+    ]
+
+
+def _following(lines: Lines, config: DifferentiationConfig) -> list[Points]:
+    """Where most ladders go after their scouts, the likeliest first."""
+    limited = config.min_step is not None or config.max_step is not None
+    if limited or lines.step is not None or any(sides(lines, config)):
+        return []
+    value = lines.problem.xp.zeros_like(lines.problem.x[:1])
+    ladder = begin(lines, 0, value, _unheard(lines.problem, config, value))
+    first = scouts(ladder.sampled(), config)[0, ...]
+    return [next(climb(ladder, lines.problem.xp.stack([first * 2.0**j for j in rungs]))) for rungs in LIKELY]
 
 
 def prepared(
