@@ -122,6 +122,7 @@ class Evaluator:
         if self.kept is not None:
             self.calls, self.points = self.calls + len(self.kept.early), self.points + len(self.kept.early)
             self.kept.early.clear()
+            self.kept.settle()
 
     def evaluate(self, wanted: Sequence[Points]) -> list[Values]:
         """One round: f at all points wanted."""

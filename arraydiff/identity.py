@@ -24,7 +24,7 @@ from arraydiff.arguments import unflatten
 from arraydiff.backends import backend_of, is_array
 from arraydiff.problem import Call
 
-FORMAT = b"arraydiff 2"
+FORMAT = b"arraydiff 3"
 """Of what is stored: another one is another key."""
 
 
@@ -36,15 +36,15 @@ def digest(numbers: Any) -> bytes:
     return digest.digest()
 
 
-def identity(call: Call) -> bytes:
-    """What tells one f, with its other arguments, from another: a digest of its code and of all that it holds."""
+def identity(call: Call, store: Any) -> bytes:
+    """What tells one f, with its other arguments, from another: a digest of its code and of all that it holds but the store."""
     args = [None if place in call.places else value for place, value in enumerate(call.args)]
     kwargs = {name: value for name, value in sorted(call.kwargs.items()) if name not in call.places}
     layout, library = call.layout, type(call.backend)
     parts = [call.fun, args, kwargs, call.places, call.single, call.has_aux, call.batch_axis, layout.leaves, library]
     parts += [_tree(layout.structure, len(layout.leaves)), call.cotangent]
     try:
-        return hashlib.sha256(FORMAT + Told()(parts)).digest()
+        return hashlib.sha256(FORMAT + Told({id(store): b"store"})(parts)).digest()
     except RecursionError as error:
         raise TypeError(
             "store tells one f from another by all that it holds, which is nested too deeply here: pass arrays in the place of "
@@ -82,11 +82,12 @@ class Told:
     """Bytes of values: equal in every process that runs the same program, different for values that can be told apart.
 
     Functions and classes are told by their code, since a name says nothing of what it stands for; those that can be reached by
-    name in an installed library by that name and the library's version.
+    name in an installed library by that name and the library's version.  To the code of a function belong the functions that it
+    calls by name.
     """
 
-    def __init__(self) -> None:
-        self.known: dict[int, bytes] = {}
+    def __init__(self, known: dict[int, bytes] | None = None) -> None:
+        self.known = {} if known is None else known
         self.open: dict[int, int] = {}  # what is being told, with its number: cycles end there
         self.alive: list[Any] = []  # so that an id stays the id of one thing
         self.seen = 0
@@ -182,7 +183,19 @@ def _plain(array: Any) -> Any:
 def _parts_of_function(value: types.FunctionType) -> list[Any]:
     cells = [_held(cell) for cell in value.__closure__ or ()]
     code, defaults = value.__code__, [value.__defaults__, value.__kwdefaults__]
-    return [value.__module__, value.__qualname__, code, *defaults, cells, value.__dict__]
+    return [value.__module__, value.__qualname__, code, *defaults, cells, value.__dict__, _called(value)]
+
+
+def _called(value: types.FunctionType) -> list[Any]:
+    """Functions among the globals that it names; not what else these hold, which may say how far a job should run."""
+    found = map(value.__globals__.get, sorted(_names(value.__code__)))
+    return [part for part in found if isinstance(part, types.FunctionType)]
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """Of globals and attributes, in all code inside too."""
+    inside = [part for part in code.co_consts if isinstance(part, types.CodeType)]
+    return set(code.co_names).union(*map(_names, inside))
 
 
 def _held(cell: types.CellType) -> list[Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager, suppress
 
 from arraydiff.backends import Backend
 from arraydiff.identity import digest, identity
@@ -19,8 +20,11 @@ class Kept:
     """Answers by the point that they are for, to the last bit."""
 
     def __init__(self, problem: Problem, store: MutableMapping[str, bytes] | None) -> None:
-        self.backend, self.store = problem.backend, store
-        self.mine = b"" if store is None else identity(problem.call)
+        self.backend, self.store, self.call = problem.backend, store, problem.call
+        self.now = b"" if store is None else identity(problem.call, store)  # of f with its state
+        first = self._read(self.now.hex())  # before it changed while it was evaluated
+        self.mine = first if isinstance(first, bytes) and len(first) == len(self.now) else self.now
+        self.missed = False  # whether f may have been evaluated since then
         self.x = digest(self.backend.as_numpy(problem.x))
         self.early: dict[str, Answer] = {}  # that nobody has asked for yet
 
@@ -28,16 +32,17 @@ class Kept:
         """The answer, once, if it was made ahead of time; or as stored, which costs no call of f."""
         if key in self.early:
             return self.early.pop(key)
+        stored = self._read(key)
+        answer = None if stored is None else _unpacked(self.backend, stored)
+        self.missed = self.missed or answer is None
+        return answer
+
+    def _read(self, key: str) -> bytes | None:
         if self.store is None:
             return None
-        try:
-            stored = self.store[key]
-        except (KeyError, *HALF):
-            return None
-        except Exception as error:
-            error.add_note("raised by store when it was asked for an evaluation; repair it, or leave store out")
-            raise
-        return _unpacked(self.backend, stored)
+        with suppress(KeyError, *HALF), _told_of("was asked for an evaluation"):
+            return self.store[key]
+        return None
 
     def has(self, key: str) -> bool:
         """Whether it is stored."""
@@ -47,12 +52,22 @@ class Kept:
         """Stored for later calls, if it is a value: what was raised is tried again."""
         if self.store is None or not isinstance(answer, Output):
             return
-        packed = _packed(self.backend, answer)
-        try:
-            self.store[key] = packed
-        except Exception as error:
-            error.add_note("raised by store when it was given an evaluation to keep; repair it, or leave store out")
-            raise
+        self._write(key, _packed(self.backend, answer))
+
+    def settle(self) -> None:
+        """What changed in f while it was evaluated, such as a count or a cache, makes no other f of it."""
+        if self.store is None or not self.missed:
+            return
+        self.missed, before = False, self.now
+        with suppress(TypeError):  # f holds now what cannot be told: the next call says so
+            self.now = identity(self.call, self.store)
+        if self.now != before:
+            self._write(self.now.hex(), self.mine)
+
+    def _write(self, key: str, value: bytes) -> None:
+        assert self.store is not None
+        with _told_of("was given an evaluation to keep"):
+            self.store[key] = value
 
     def key(self, task: Task) -> str:
         """What names the answer for a point: this f, there."""
@@ -61,6 +76,16 @@ class Kept:
         else:
             told = digest(self.backend.as_numpy(task))
         return hashlib.sha256(self.mine + told).hexdigest()
+
+
+@contextmanager
+def _told_of(what: str) -> Iterator[None]:
+    """Who raised, where it was not f."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"raised by store when it {what}; repair it, or leave store out")
+        raise
 
 
 def _packed(backend: Backend, answer: Output) -> bytes:

@@ -101,6 +101,8 @@ class Stepper:
             self._evaluator.check_shapes(answers)
             for k, answer in enumerate(answers):
                 self._round.keep(k, answer)
+            if self._evaluator.kept is not None:
+                self._evaluator.kept.settle()
         self._advance(self._round)
 
     def result(self) -> Any:

@@ -53,7 +53,7 @@ def opaque(x: np.ndarray) -> float:
 def dask(workers: int) -> Iterator[Any]:
     from dask.distributed import Client, LocalCluster
 
-    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": ":0"}
     with LocalCluster(processes=True, **options) as cluster, Client(cluster) as client:
         yield client
 

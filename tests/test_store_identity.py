@@ -99,6 +99,15 @@ def plain(x):
 
 def residual(x, label):
     return {edited} * x + label
+
+def helper(x):
+    return inner(x)
+
+def inner(x):
+    return {edited} * x
+
+def calling(x):
+    return np.sum([helper(part) for part in x])
 """
 
 JOB = """
@@ -120,6 +129,7 @@ transforms = {
     "an attribute of a class": ad.grad(lambda x, o=mine.Numbers(): np.sum((o.scale * x) ** 2), store=store),
     "a hessian": ad.hessian(mine.plain, store=store),
     "a gradient of a gradient": ad.jacobian(ad.grad(mine.Called()), store=store),
+    "functions called by name": ad.grad(mine.calling, store=store),
     "blocks": ad.normal_equations(mine.residual, blocks=2, store=store),
     "things of libraries": ad.grad(lambda x, of=(np.sin, np.linalg, np.sum): of[2](of[0](x)), store=store),
     "sets": ad.grad(lambda x, s={"a", "b", ("d", 1)}, m=frozenset("xyz"): np.sum(x) * (1 in {1, "b", "c"}), store=store),
@@ -141,6 +151,7 @@ NAMES = [
     "an attribute of a class",
     "a hessian",
     "a gradient of a gradient",
+    "functions called by name",
     "blocks",
     "things of libraries",
     "sets",
@@ -496,6 +507,140 @@ def test_large_things_are_told_quickly():
         start = time.perf_counter()
         Told()(holding(value))
         assert time.perf_counter() - start < slow
+
+
+# ---- what changes while f is evaluated
+
+LEFT = {"calls": -1}
+
+
+class Counting:
+    """With a count, a cache, the last point, and the store that it is given to."""
+
+    def __init__(self, power=2.0, store=None):
+        self.power, self.calls, self.cache, self.buffer, self.store = power, 0, {}, None, store
+
+    def __call__(self, x):
+        self.calls += 1
+        if self.calls == LEFT["calls"]:
+            raise KeyboardInterrupt
+        self.buffer = x + 0
+        return self.cache.setdefault(x.tobytes(), np.sum(np.sin(self.buffer) ** self.power))
+
+
+def counting_in_a_list():
+    calls = []
+
+    def fun(x):
+        calls.append(x)
+        return np.sum(np.sin(x) ** 2)
+
+    return fun
+
+
+def counting_in_a_variable():
+    calls = 0
+
+    def fun(x):
+        nonlocal calls
+        calls += 1
+        return np.sum(np.sin(x) ** 2)
+
+    return fun
+
+
+def counting_in_an_attribute():
+    def fun(x):
+        fun.calls += 1
+        return np.sum(np.sin(x) ** 2)
+
+    fun.calls = 0
+    return fun
+
+
+COUNTING = [Counting, counting_in_a_list, counting_in_a_variable, counting_in_an_attribute]
+
+
+@pytest.mark.parametrize("make", COUNTING)
+@pytest.mark.parametrize("method", ["complex_step", "central", "richardson"])
+def test_an_f_that_counts_its_calls_or_fills_a_cache_finds_its_own_again(make, method):
+    def taken(fun, x):
+        options = {"method": method, "store": store, "unreliable": "ignore"}
+        return int(ad.grad(fun, **options).result(x).function_points)
+
+    store, fun = {}, make()
+    first = [taken(fun, X + shift) for shift in range(3)]
+    assert min(first) > 0
+    assert [taken(fun, X + shift) for shift in range(3)] == [0, 0, 0]
+    assert [taken(make(), X + shift) for shift in range(3)] == [0, 0, 0]  # as another process makes it
+    assert taken(fun, X + 3) > 0
+    assert taken(make(), X + 3) == 0
+
+
+def test_a_job_of_several_gradients_that_is_interrupted_goes_on_with_what_f_holds_by_then():
+    plain = [Counting(), Counting()]
+    right = [ad.grad(plain[0])(X + shift) for shift in range(3)]
+    for left in range(1, plain[0].calls):
+        store, fun = {}, Counting()
+        LEFT["calls"] = left
+        with pytest.raises(KeyboardInterrupt):
+            [ad.grad(fun, store=store)(X + shift) for shift in range(3)]
+        LEFT["calls"] = -1
+        np.testing.assert_array_equal([ad.grad(fun, store=store)(X + shift) for shift in range(3)], right)
+        assert fun.calls == plain[0].calls + 1  # the one that was interrupted
+
+
+def test_an_f_that_somebody_else_changes_in_between_is_another_one():
+    store, fun = {}, Counting()
+    found(store, fun)
+    assert found(store, fun)
+    fun.power = 3.0
+    fun.cache.clear()
+    assert not found(store, fun)
+    np.testing.assert_allclose(ad.grad(fun, store=store)(X), 3 * np.sin(X) ** 2 * np.cos(X), rtol=1e-13)
+
+
+def test_a_stepper_that_is_made_anew_knows_an_f_that_counts():
+    store, fun = {}, Counting()
+    for _ in range(2):
+        stepper = ad.grad(fun, store=store).stepper(X)
+        asked = stepper.ask()
+        if asked:
+            stepper.tell([fun(point) for point in asked])
+    calls = fun.calls
+    while points := stepper.ask():
+        stepper.tell([fun(point) for point in points])
+    assert calls <= fun.calls == len(fun.cache)
+    assert ad.grad(fun, store=store).stepper(X).ask() == []
+
+
+def test_an_f_may_hold_the_store_itself():
+    store = {}
+    assert not found(store, Counting(store=store))
+    assert found(store, Counting(store=store))
+
+
+def test_an_f_that_opens_a_file_loses_nothing_and_is_refused_the_next_time(tmp_path):
+    def fun(x):
+        opened.append((tmp_path / "log").open("a"))
+        return np.sum(np.sin(x))
+
+    opened = []
+    np.testing.assert_allclose(ad.grad(fun, store={})(X), np.cos(X), rtol=1e-14)
+    with pytest.raises(TypeError, match="does not say what it is made of"):
+        ad.grad(fun, store={})(X)
+    for file in opened:
+        file.close()
+
+
+@pytest.mark.parametrize("entry", [b"half", None, "text"])
+def test_half_of_what_leads_to_the_entries_of_an_f_that_counts_is_nothing(entry):
+    store, fun = {}, Counting()
+    found(store, fun)
+    for key in [key for key, value in store.items() if len(value) == 32]:
+        store[key] = entry
+    assert not found(store, fun)
+    assert found(store, fun)
 
 
 # ---- a mapping that fails

@@ -732,7 +732,7 @@ if __name__ == "__main__":
     for name in ("heavy", "killed", "deadly"):
         (folder / name).mkdir()
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
         crew_of(client) as crew,
     ):
