@@ -18,7 +18,8 @@ from arraydiff.normal import normal_equations
 from arraydiff.products import hvp, jvp, vjp
 from arraydiff.record import record
 from arraydiff.result import GradientResult, HessianResult, JacobianResult, Status
-from arraydiff.transforms import derivative, grad, hessian, jacfwd, jacobian, jacrev, value_and_grad
+from arraydiff.second import hessian, hessian_diag, value_and_grad_and_hessian
+from arraydiff.transforms import derivative, grad, jacfwd, jacobian, jacrev, value_and_grad
 from arraydiff.uncertainty import propagate
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "estimate_noise",
     "grad",
     "hessian",
+    "hessian_diag",
     "hvp",
     "jacfwd",
     "jacobian",
@@ -45,6 +47,7 @@ __all__ = [
     "propagate",
     "record",
     "value_and_grad",
+    "value_and_grad_and_hessian",
     "vjp",
 ]
 

@@ -159,6 +159,17 @@ def _index_text(shape: tuple[int, ...], flat: int) -> str:
     return f"[{', '.join(map(str, indices))}]"
 
 
+def part_of(layout: Layout, which: Sequence[int], *, single: bool) -> tuple[Layout, list[int]]:
+    """Some of several arguments, or one of them, with their places in the flat vector."""
+    children, parts, leaves, start = layout.structure.children(), [], iter(layout.spans), list[int]()
+    spans = [[next(leaves) for _ in range(child.num_leaves)] for child in children]
+    for number in which:
+        parts += [leaf for leaf, _, _ in spans[number]]
+        start += [i for _, first, last in spans[number] for i in range(first, last)]
+    chosen = [children[number] for number in which]
+    return Layout(chosen[0] if single else optree.treespec_tuple(chosen), tuple(parts)), start
+
+
 def layout_of(backend: Backend, tree: PyTree) -> tuple[Layout, list[Array]]:
     """The layout of a tree, and its leaves as arrays of the backend."""
     leaves, structure = flatten(tree)

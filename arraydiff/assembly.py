@@ -66,6 +66,24 @@ def matrix(
     return blocks[0] if scalar else unflatten(outputs.structure, blocks)
 
 
+def second(backend: Backend, outputs: Layout, rows: Layout, inputs: Layout, flat: Array, kind: str) -> PyTree:
+    """(m·r, n) as outputs' structure of rows' structures of inputs' structures; x is real."""
+    r, n, xp, trees = rows.size, inputs.size, backend.xp, []
+    for out, top, bottom in outputs.spans:
+        blocks = []
+        for leaf, start, stop in rows.spans:
+            if leaf.constant is not None:
+                still = [float0_zeros((*out.shape, *leaf.shape, *other.shape)) for other in inputs.leaves]
+                blocks.append(unflatten(inputs.structure, still))
+                continue
+            cube = xp.reshape(flat[top * r : bottom * r, :], (bottom - top, r, n))[:, start:stop, :]
+            whole = xp.reshape(cube, ((bottom - top) * (stop - start), n))
+            both = Layout(None, (Leaf((*out.shape, *leaf.shape), out.dtype, out.is_complex),))
+            blocks.append(matrix(backend, both, inputs, whole, kind, scalar=True))
+        trees.append(unflatten(rows.structure, blocks))
+    return unflatten(outputs.structure, trees)
+
+
 def _block(backend: Backend, out: Leaf, leaf: Leaf, part: Array, kind: str, holomorphic: bool) -> Array:
     """One output leaf against one input leaf, (size, size)."""
     xp = backend.xp

@@ -21,7 +21,7 @@ from arraydiff.devices import PerDevice
 from arraydiff.engine import Derivative, Wanted, columns_of, differentiate, elementwise, outside
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
 from arraydiff.evaluator import Failure
-from arraydiff.explain import Story
+from arraydiff.explain import Names, Story
 from arraydiff.problem import Batching
 from arraydiff.record import Record, active_records, unrecorded
 from arraydiff.result import DerivativeResult, Status
@@ -54,6 +54,7 @@ class Options:
     allow_int: bool = False
     full_output: bool = False
     out: Any = None  # an array of the user's that a bare Jacobian is written to
+    f0: Any = None  # f(x), where the user knows it
 
 
 DEFAULT = DifferentiationConfig()
@@ -196,7 +197,7 @@ class Transform:
         bound = self._bind(args, kwargs)
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
             wanted = replace(self._wanted(bound), bare=bare, out=self.options.out if bare else None)
-            derivative = differentiate(bound.problem, self.options.config, wanted, self._check_output)
+            derivative = differentiate(bound.problem, self.options.config, wanted, self._check_output, self.options.f0)
         self._noted(derivative)
         return bound, derivative
 
@@ -282,7 +283,7 @@ class Transform:
             story=Story(
                 backend,
                 bound.layout,
-                outputs,
+                self._names(bound, outputs),
                 dense.columns,
                 dense.error,
                 dense.status,
@@ -291,6 +292,10 @@ class Transform:
                 evaluator.call.batching.told if evaluator.call.batching is not None else "",
             ),
         )
+
+    def _names(self, bound: Bound, outputs: Layout) -> Names:
+        """How rows of the derivative are called."""
+        return outputs
 
     def _steps(self, bound: Bound, derivative: Derivative) -> PyTree:
         return assembly.vector(bound.problem.backend, bound.layout, derivative.dense.steps)

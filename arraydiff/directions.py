@@ -26,14 +26,19 @@ class LinePoints:
 
     lines: Lines
     offsets: Array  # (r, k)
-    is_complex: bool = False
+    turn: complex | None = None  # what they are multiplied by: 1j, or 1 + 1j; None: they are real
     starts_at_x: bool = False
 
     @cached_property
     def moved(self) -> Array:
         """What the lines make of the offsets, once."""
-        (moved,) = self.lines.problem.backend.computed(self.lines.move(self.offsets, self.is_complex))
+        (moved,) = self.lines.problem.backend.computed(self.lines.move(self.offsets, self.turn))
         return moved
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether they are complex."""
+        return self.turn is not None
 
     @property
     def count(self) -> int:
@@ -100,8 +105,8 @@ class Lines(ABC):
         """The same lines of the same problem, its arrays on the host."""
 
     @abstractmethod
-    def move(self, offsets: Array, imaginary: bool) -> Array:
-        """Offsets (r, k) as coordinates that f can be given."""
+    def move(self, offsets: Array, turn: complex | None) -> Array:
+        """Offsets (r, k), times `turn` if any, as coordinates that f can be given."""
 
     @abstractmethod
     def column(self, moved: Array, j: int) -> Array:
@@ -127,9 +132,9 @@ class Lines(ABC):
         """How many points the offsets (r, k) make."""
         return int(offsets.shape[0]) * int(offsets.shape[1])
 
-    def points(self, offsets: Array, *, imaginary: bool = False, starts_at_x: bool = False) -> Points:
-        """The points at `offsets` (r, k), or at i times them."""
-        return LinePoints(self, offsets, imaginary, starts_at_x)
+    def points(self, offsets: Array, *, turn: complex | None = None, starts_at_x: bool = False) -> Points:
+        """The points at `offsets` (r, k), or at `turn` times them: i, or 1 + i, whose square is imaginary."""
+        return LinePoints(self, offsets, turn, starts_at_x)
 
     def slabs(self, outputs: int) -> list[Rows]:
         """The outputs in slabs, for arithmetic on arrays (m, k)."""
@@ -190,9 +195,9 @@ class Columns(Lines):
     def posed(self, problem: Problem) -> Columns:
         return Columns(problem, self.index)
 
-    def move(self, offsets: Array, imaginary: bool) -> Array:
-        if imaginary:
-            return imaginary_part(self.problem, self.start, offsets)
+    def move(self, offsets: Array, turn: complex | None) -> Array:
+        if turn is not None:
+            return turned(self.problem, self.start, offsets, turn)
         return self._inside(self.start + offsets)
 
     def _inside(self, moved: Array) -> Array:
@@ -222,7 +227,7 @@ class Columns(Lines):
         return self.index[j % self.count]
 
     def taken(self, offsets: Array) -> Array:
-        return self.move(offsets, False) - self.start
+        return self.move(offsets, None) - self.start
 
 
 @dataclass(frozen=True)
@@ -262,8 +267,8 @@ class Tangents(Lines):
     def posed(self, problem: Problem) -> Tangents:
         return Tangents(problem, *self.problem.backend.to_host(self.at))
 
-    def move(self, offsets: Array, imaginary: bool) -> Array:
-        return imaginary_part(self.problem, 0.0, offsets) if imaginary else offsets
+    def move(self, offsets: Array, turn: complex | None) -> Array:
+        return offsets if turn is None else turned(self.problem, 0.0, offsets, turn)
 
     def column(self, moved: Array, j: int) -> Array:
         r, k = divmod(j, self.count)
@@ -321,7 +326,7 @@ class Elementwise(Lines):
     def points_of(self, offsets: Array) -> int:
         return int(offsets.shape[0])
 
-    def move(self, offsets: Array, imaginary: bool) -> Array:
+    def move(self, offsets: Array, turn: complex | None) -> Array:
         """(r, n): parameters whose line has ended stay where they are."""
         xp, problem = self.problem.xp, self.problem
         if self.columns.where is not None:
@@ -329,7 +334,7 @@ class Elementwise(Lines):
             slots = [place.get(i, self.count) for i in range(problem.n)]
             padded = xp.concat([offsets, xp.zeros_like(offsets[:, :1])], axis=1)
             offsets = xp.take(padded, self.problem.backend.indices(slots), axis=1)
-        return Columns(problem, tuple(range(problem.n))).move(offsets, imaginary)
+        return Columns(problem, tuple(range(problem.n))).move(offsets, turn)
 
     def column(self, moved: Array, j: int) -> Array:
         return self.problem.backend.copy(moved[j, ...])
@@ -354,12 +359,12 @@ class Elementwise(Lines):
         return self.columns._of(value)[None, :]
 
 
-def imaginary_part(problem: Problem, real: Array | float, imaginary: Array) -> Array:
-    """real + i imaginary, in the complex dtype of x's precision."""
+def turned(problem: Problem, real: Array | float, offsets: Array, turn: complex) -> Array:
+    """real + turn offsets, in the complex dtype of x's precision."""
     xp = problem.xp
-    dtype = xp.complex128 if imaginary.dtype == xp.float64 else xp.complex64
-    turned = xp.astype(imaginary, dtype) * 1j
-    return turned if isinstance(real, float) else turned + xp.astype(real, dtype)
+    dtype = xp.complex128 if offsets.dtype == xp.float64 else xp.complex64
+    moved = xp.astype(offsets, dtype) * turn
+    return moved if isinstance(real, float) else moved + xp.astype(real, dtype)
 
 
 def _room(problem: Problem, of: Callable[[Array], Array]) -> tuple[Array, Array] | None:

@@ -103,6 +103,9 @@ class Wanted:
     strategy: Strategy | None = None  # None: that of the config
     bare: bool = False  # the values alone are returned: bars need not be kept where memory is short
     out: Any = None  # an array of the user's for the values
+    spread: Callable[[Problem, Prepared, Dense], Dense] | None = (
+        None  # what was collected as the derivative's own columns
+    )
 
 
 def differentiate(
@@ -110,9 +113,11 @@ def differentiate(
     config: DifferentiationConfig,
     wanted: Wanted,
     check: Callable[[Backend, Layout], None] | None = None,
+    f0: Any = None,
 ) -> Derivative:
-    """The derivative that is wanted; `check` sees the structure of f(x) before another point is evaluated."""
+    """The derivative that is wanted; `check` sees the structure of f(x), `f0` if given, before another point is evaluated."""
     evaluator = Evaluator(problem, config, check)
+    evaluator.know(f0)
     return evaluator.drive(derivation(problem, config, wanted, evaluator))
 
 
@@ -137,12 +142,15 @@ def derivation(
         return ValuesCollector(problem, m, size, wanted.index, Watch(problem, config, m), out)
 
     prepared, dense = yield from streamed(problem, config, wanted, evaluator, collector)
+    if wanted.spread is not None:
+        dense = wanted.spread(problem, prepared, dense)
     judged = None
     if dense.watch is None:
         dense = _pinned(problem, dense) if problem.backend.deferred and wanted.size is None else dense
-        dense = Dense(*problem.backend.computed(dense.columns, dense.steps, dense.error, dense.status))
-        scale = problem.scale if wanted.size is None else None
-        judged = Judged(problem.backend, tolerance(config), dense.columns, dense.error, dense.status, scale)
+        columns, steps, error, status = problem.backend.computed(dense.columns, dense.steps, dense.error, dense.status)
+        dense = Dense(columns, steps, error, status, size=dense.size)
+        scale = problem.scale if wanted.size is None or wanted.spread is not None else None
+        judged = Judged(problem.backend, tolerance(config), dense.columns, dense.error, dense.status, scale, dense.size)
     return Derivative(problem, prepared, evaluator, dense, judged, perf_counter() - started)
 
 

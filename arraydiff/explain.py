@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from arraydiff._typing import Array
 from arraydiff.arguments import Layout
@@ -23,13 +23,20 @@ CLAIMS = {
 }
 
 
+class Names(Protocol):
+    """What rows of a derivative are called."""
+
+    def path(self, index: int) -> str:
+        """Row `index`, as a user writes it after f."""
+
+
 @dataclass(frozen=True)
 class Story:
     """What explain() tells, kept flat until it is asked for."""
 
     backend: Backend
     inputs: Layout
-    outputs: Layout
+    outputs: Names
     columns: Array  # (m, n)
     error: Array
     status: Array

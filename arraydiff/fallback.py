@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from arraydiff import products, transforms
+from arraydiff import products, second, transforms
 from arraydiff._vmap import vmap as _plain_vmap
 from arraydiff.problem import Measured
 
@@ -325,5 +325,5 @@ else:
     jacfwd, jacrev, jacobian = (
         _explained(made) for made in (transforms.jacfwd, transforms.jacrev, transforms.jacobian)
     )
-    hessian, jvp, vjp = _explained(transforms.hessian), _explained(products.jvp), _explained(products.vjp)
+    hessian, jvp, vjp = _explained(second.hessian), _explained(products.jvp), _explained(products.vjp)
     vmap, jit = _explained(_plain_vmap), _plain_jit

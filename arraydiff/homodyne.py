@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from arraydiff import transforms
+from arraydiff import second, transforms
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, flatten
 from arraydiff.backends import backend_of, is_array
@@ -182,7 +182,7 @@ def numpy_hessian(
     True
     """
     config = _first_guess_dropped(config)
-    inner = transforms.hessian(_number(func, config), argnums=argnums, config=config)
+    inner = second.hessian(_number(func, config), argnums=argnums, config=config)
     return NumpyDerivative(inner, func, argnums, _one_matrix)
 
 

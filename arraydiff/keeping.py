@@ -71,11 +71,12 @@ class Kept:
 
     def key(self, task: Task) -> str:
         """What names the answer for a point: this f, there."""
-        if isinstance(task, Moved):
-            told = self.x + f"{task.index} ".encode() + digest(self.backend.as_numpy(task.value))
-        else:
-            told = digest(self.backend.as_numpy(task))
+        told = self.x + self._told(task) if isinstance(task, Moved) else digest(self.backend.as_numpy(task))
         return hashlib.sha256(self.mine + told).hexdigest()
+
+    def _told(self, moved: Moved) -> bytes:
+        mine = f"{moved.index} ".encode() + digest(self.backend.as_numpy(moved.value))
+        return mine if moved.other is None else mine + self._told(moved.other)
 
 
 @contextmanager

@@ -173,7 +173,12 @@ class JacobianResult(DerivativeResult):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HessianResult(DerivativeResult):
-    """A Hessian, or its product with a vector; fields as in :class:`GradientResult`.
+    """A Hessian, its diagonal, or its product with a vector; fields as in :class:`GradientResult`.
+
+    Attributes
+    ----------
+    gradient, gradient_error, gradient_status : structure of x
+        The gradient with its bars and flags, of :func:`value_and_grad_and_hessian` alone; else None.
 
     Examples
     --------
@@ -183,6 +188,10 @@ class HessianResult(DerivativeResult):
     >>> np.allclose(result.hessian, [[4, 2], [2, 0]])
     True
     """
+
+    gradient: PyTree = None
+    gradient_error: PyTree = None
+    gradient_status: PyTree = None
 
     @property
     def hessian(self) -> PyTree:

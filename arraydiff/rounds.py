@@ -48,7 +48,9 @@ class Round:
         self.tasks: list[Task] = []
         self.keys: list[str] = []  # of the tasks, where answers are kept
         for i, (points, count) in enumerate(zip(wanted, counts, strict=True)):
-            for j in range(count):
+            known = 1 if points.starts_at_x and count > 0 and evaluator.given is not None else 0
+            self.answers[i][:known] = [evaluator.given] * known
+            for j in range(known, count):
                 task = points.task(j)
                 key = "" if kept is None else kept.key(task)
                 self.answers[i][j] = None if kept is None else kept.find(key)

@@ -28,15 +28,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Moved:
-    """x with one entry replaced, as it travels to a worker: small, however many entries x has."""
+    """x with one entry or two replaced, as it travels to a worker: small, however many entries x has."""
 
     index: int
     value: Array  # ()
+    other: Moved | None = None
 
     def made(self, backend: Backend, x: Array) -> Array:
         """The point itself, a new array."""
         fresh = backend.copy(x) if self.value.dtype == x.dtype else backend.xp.astype(x, self.value.dtype)
-        return backend.with_entry(fresh, self.index, self.value)
+        fresh = backend.with_entry(fresh, self.index, self.value)
+        return fresh if self.other is None else backend.with_entry(fresh, self.other.index, self.other.value)
 
 
 Task = Array | Moved
@@ -150,6 +152,8 @@ class Prepared:
     finite: int | None = None  # how many outputs are finite at x, where that was read with something else
     arrays: int = LADDER_ARRAYS  # (m,) of numbers that one more direction of a chunk holds at once, at the peak
     tableau: int = 0  # numbers that it holds while its rungs are compared, where those may be more
+    first: Pushforward | None = None  # derivatives along the lines of a frame, where pairs of them are pushed forward
+    second: Pushforward | None = None  # and second derivatives
 
 
 @runtime_checkable

@@ -11,14 +11,13 @@ from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
 from arraydiff.batches import Batched
 from arraydiff.binding import Bound
-from arraydiff.callables import Options, Transform, config_of, inner_config, outer_config
+from arraydiff.callables import Options, Transform, config_of
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import Derivative, Wanted
-from arraydiff.result import DerivativeResult, GradientResult, HessianResult, JacobianResult
+from arraydiff.result import DerivativeResult, GradientResult, JacobianResult
 from arraydiff.strategies.higher import Higher, check_method
-from arraydiff.symmetry import symmetric
 
-__all__ = ["derivative", "grad", "hessian", "jacfwd", "jacobian", "jacrev", "value_and_grad"]
+__all__ = ["derivative", "grad", "jacfwd", "jacobian", "jacrev", "value_and_grad"]
 
 HIGHEST = 4
 """Order of the derivatives that are taken in one go."""
@@ -32,21 +31,30 @@ class Gradient(Transform):
     complex_inputs = True
 
     def _check_output(self, bound_backend: Any, layout: Layout) -> None:
-        leaves = layout.leaves
-        if len(leaves) != 1 or (layout.structure is not None and layout.structure.num_nodes != 1):
-            kind = (
-                getattr(layout.structure.type, "__name__", "structure") if layout.structure is not None else "structure"
-            )
-            raise TypeError(
-                f"Gradient only defined for scalar-output functions. Output was a {kind}. Return one scalar, or use "
-                "arraydiff.jacobian."
-            )
-        if leaves[0].shape:
-            raise TypeError(
-                f"Gradient only defined for scalar-output functions. Output had shape: {leaves[0].shape}. "
-                "Use arraydiff.jacobian, or sum the output."
-            )
+        only_scalar(layout)
         super()._check_output(bound_backend, layout)
+
+
+def only_scalar(layout: Layout) -> None:
+    """Refuse outputs that are not one number.
+
+    Raises
+    ------
+    TypeError
+        They are not.
+    """
+    leaves = layout.leaves
+    if len(leaves) != 1 or (layout.structure is not None and layout.structure.num_nodes != 1):
+        kind = getattr(layout.structure.type, "__name__", "structure") if layout.structure is not None else "structure"
+        raise TypeError(
+            f"Gradient only defined for scalar-output functions. Output was a {kind}. Return one scalar, or use "
+            "arraydiff.jacobian."
+        )
+    if leaves[0].shape:
+        raise TypeError(
+            f"Gradient only defined for scalar-output functions. Output had shape: {leaves[0].shape}. "
+            "Use arraydiff.jacobian, or sum the output."
+        )
 
 
 class ValueAndGradient(Gradient):
@@ -81,19 +89,6 @@ class Jacobian(ReverseJacobian):
 
     title = "jacobian"
     complex_outputs = True
-
-
-class Hessian(ForwardJacobian):
-    """What `hessian` returns: the Jacobian of a Jacobian, made symmetric."""
-
-    title, described = "hessian", "Hessian"
-    result_type = HessianResult
-
-    def _assembled(self, bound: Bound, outputs: Layout, flat: Array, kind: str) -> PyTree:
-        return symmetric(bound.problem.backend, bound.layout, super()._assembled(bound, outputs, flat, kind), kind)
-
-    def _value(self, bound: Bound, derivative: Derivative) -> PyTree:
-        return derivative.output.inner_value  # what was differentiated here is the gradient
 
 
 class Elementwise(Transform):
@@ -355,36 +350,6 @@ def jacfwd(
     """
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output, "out": out}
     return _made(ForwardJacobian, fun, argnums, config, options, in_axes, **given)
-
-
-def hessian(
-    fun: Callable[..., Any],
-    argnums: Any = 0,
-    has_aux: bool = False,
-    holomorphic: bool = False,
-    *,
-    config: DifferentiationConfig | None = None,
-    full_output: bool = False,
-    in_axes: Any = None,
-    **options: Any,
-) -> Any:
-    """Hessian: shape of the output, then twice the shape of x; blocks for trees and several arguments, as in JAX.
-
-    Differences of the gradient, symmetric to the last bit; the error bar of the gradient is carried outwards.
-    Parameters, errors and the returned object are those of :func:`grad`, with a :class:`HessianResult`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import arraydiff
-    >>> H = arraydiff.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
-    >>> np.allclose(H, [[4, 2], [2, 0]]), bool((H == H.T).all())
-    (True, True)
-    """
-    given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output}
-    chosen = config_of(config, options, "hessian")
-    gradient = Jacobian(fun, Options(Argnums.of(argnums), inner_config(chosen), has_aux, holomorphic))
-    return over_axes(Hessian(gradient, Options(Argnums.of(argnums), outer_config(chosen), **given)), in_axes)
 
 
 def derivative(

@@ -99,7 +99,7 @@ def test_the_points_of_a_vectorised_hessian_share_the_calls_of_f(method: str) ->
     one = ad.hessian(f, method=method, vectorized=True).result(POINTS[0])
     np.testing.assert_allclose(one.hessian, singles[0].hessian, rtol=1e-7)
     assert (one.function_calls, one.function_points) == (f.calls, f.points)
-    assert one.function_calls < one.function_points / 10
+    assert one.function_calls < one.function_points / 5
     all_of_them = ad.hessian(f, method=method, in_axes=0, vectorized=True).result(POINTS)
     np.testing.assert_allclose(all_of_them.hessian, [single.hessian for single in singles], rtol=1e-7)
     assert all_of_them.function_calls == f.calls - one.function_calls <= 1.5 * one.function_calls
@@ -307,7 +307,7 @@ def test_a_batch_can_be_differentiated_and_pickled() -> None:
     assert np.array_equal(pickle.loads(pickle.dumps(g))(POINTS), g(POINTS))
     J = ad.jacobian(ad.grad(wavy, in_axes=0))(POINTS[:2])
     assert J.shape == (2, 3, 2, 3)
-    np.testing.assert_allclose(J[0, :, 0], ad.hessian(wavy)(POINTS[0]), rtol=1e-6)
+    np.testing.assert_allclose(J[0, :, 0], ad.hessian(wavy)(POINTS[0]), rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(J[0, :, 1], 0, atol=1e-9)
 
 

@@ -25,6 +25,7 @@ PUBLIC = [
     "estimate_noise",
     "grad",
     "hessian",
+    "hessian_diag",
     "hvp",
     "jacfwd",
     "jacobian",
@@ -34,6 +35,7 @@ PUBLIC = [
     "propagate",
     "record",
     "value_and_grad",
+    "value_and_grad_and_hessian",
     "vjp",
 ]
 FUNCTIONS = [name for name in PUBLIC if not inspect.isclass(getattr(ad, name))]

@@ -357,7 +357,7 @@ def unread(problem: Problem, config: DifferentiationConfig) -> Asking[tuple[Arra
 def tried(config: DifferentiationConfig, value: Array, line: Lines) -> Asking[Trial | Exception]:
     """Two imaginary steps along a line, or why f does not take them."""
     xp, step = line.problem.xp, relative_step(line.problem) * line.scale
-    values = yield line.points(xp.stack([step, SECOND_STEP * step]), imaginary=True)
+    values = yield line.points(xp.stack([step, SECOND_STEP * step]), turn=1j)
     return Trial(config, value, line, values.at, step) if values.failure is None else values.failure
 
 

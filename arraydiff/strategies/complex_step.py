@@ -62,7 +62,7 @@ def expected(problem: Problem, config: DifferentiationConfig, lines: Lines) -> l
     if refused_beforehand(problem, config):
         return [[], [], closer, *ladder]
     alone = problem.n == 1  # the certificate's line is the one column
-    columns = [] if alone else [lines.points(imaginary_steps(lines), imaginary=True)]
+    columns = [] if alone else [lines.points(imaginary_steps(lines), turn=1j)]
     return [[certifying(problem, config)], columns, [*closer, vouching(problem, config)], *ladder]
 
 
@@ -108,7 +108,7 @@ def columns(lines: Lines, evidence: Evidence) -> Asking[Pushforward]:
     alone = not problem.backend.deferred and not isinstance(lines, Tangents) and lines.step is None
     values = None
     if not alone or evidence.slope is None:  # else the line of the certificate was this one
-        values = yield lines.points(steps, imaginary=True)
+        values = yield lines.points(steps, turn=1j)
 
     def pushed(rows: Rows) -> list[Array]:
         if values is None:

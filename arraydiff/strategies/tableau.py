@@ -52,6 +52,39 @@ class Rungs:
         """Of h in the error series."""
         return 1 if self.mean is None else 2
 
+    def gain(self, xp: Namespace, weights: Array) -> Array:
+        """(W, k) standard deviation of sum w D over that of f, for weights (W, K, k)."""
+        scaled = weights / self.step[None, :, :]
+        squares = xp.sum(scaled * scaled, axis=1)
+        if self.power == 2:
+            return xp.sqrt(squares / 2)
+        total = xp.sum(scaled, axis=1)  # the error of f(x) enters every one-sided quotient
+        return xp.sqrt(squares + total * total)
+
+    def width(self, j: int) -> Array:
+        """(k,) the same of rung j alone, at most."""
+        return 1 / self.step[j, :]
+
+
+@dataclass(frozen=True)
+class SecondRungs(Rungs):
+    """Rungs whose quotients are second differences over products of steps."""
+
+    own: Array  # (K, k) standard deviation of each quotient over that of f, without f(x)
+    common: Array  # (K, k) the part of f(x), which enters all of them
+    series: int  # the power
+
+    @property
+    def power(self) -> int:
+        return self.series
+
+    def gain(self, xp: Namespace, weights: Array) -> Array:
+        own, common = weights * self.own[None, :, :], xp.sum(weights * self.common[None, :, :], axis=1)
+        return xp.sqrt(xp.sum(own * own, axis=1) + common * common)
+
+    def width(self, j: int) -> Array:
+        return self.own[j, :] + self.common[j, :]
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -125,7 +158,7 @@ def _levels(backend: Backend, rungs: Rungs, falls: Falls = ()) -> list[Windows]:
     weights = xp.eye(count, dtype=t.dtype, device=backend.device)[:, :, None] + xp.zeros_like(t)[None, :, :]
     nothing = xp.zeros_like(rungs.quotient)
     first = Windows(
-        1, rungs.quotient, rungs.mean, weights, _gain(xp, weights, rungs), nothing, nothing, nothing, nothing + 1
+        1, rungs.quotient, rungs.mean, weights, rungs.gain(xp, weights), nothing, nothing, nothing, nothing + 1
     )
     levels = [first]
     for size in range(2, count + 1):
@@ -143,14 +176,14 @@ def _next_level(xp: Namespace, rungs: Rungs, t: Array, below: Windows, size: int
     value, weights = neville(below.value), neville(below.weights)
     even = None if below.even is None else neville(below.even)
     by_top = xp.abs(value - below.value[:-1, ...])
-    odd = by_top / _gain(xp, weights - below.weights[:-1, ...], rungs)[:, None, :]
+    odd = by_top / rungs.gain(xp, weights - below.weights[:-1, ...])[:, None, :]
     sample = odd
     if even is not None:
         spread = xp.sqrt(1 + xp.sum(weights * weights, axis=1) / 2)
         missed = xp.abs(rungs.base - even) / spread[:, None, :]
         sample = xp.sqrt((odd * odd + missed * missed) / 2)
     change, decay, fall = _truncation(xp, rungs, below, value, by_top, size, fall)
-    return Windows(size, value, even, weights, _gain(xp, weights, rungs), sample, odd, change, decay, fall)
+    return Windows(size, value, even, weights, rungs.gain(xp, weights), sample, odd, change, decay, fall)
 
 
 def _truncation(
@@ -192,17 +225,9 @@ def _fall(xp: Namespace, change: Array, before: Array) -> Array:
 
 
 def _power(ratio: Array, power: int) -> Array:
-    return ratio if power == 1 else ratio * ratio
-
-
-def _gain(xp: Namespace, weights: Array, rungs: Rungs) -> Array:
-    """(W, k) standard deviation of sum w D over that of f."""
-    scaled = weights / rungs.step[None, :, :]
-    squares = xp.sum(scaled * scaled, axis=1)
-    if rungs.power == 2:
-        return xp.sqrt(squares / 2)
-    total = xp.sum(scaled, axis=1)  # the error of f(x) enters every one-sided quotient
-    return xp.sqrt(squares + total * total)
+    if power > 1:
+        ratio = ratio * ratio
+    return ratio * ratio if power == 4 else ratio
 
 
 def _sigma(xp: Namespace, rungs: Rungs, levels: list[Windows], noise: Noise) -> tuple[Array, Array, Array]:
@@ -342,7 +367,7 @@ def _void(xp: Namespace, rungs: Rungs, windows: Windows, sigma: Array) -> list[A
         spread = xp.max(xp.abs(rungs.quotient[i : i + windows.size, ...] - value), axis=0)
         contradicted = xp.zeros_like(value, dtype=xp.bool)
         for j in range(i):
-            allowed = spread + DOUBT * NOISE * sigma / rungs.step[j, :]
+            allowed = spread + DOUBT * NOISE * sigma * rungs.width(j)
             contradicted = contradicted | (xp.abs(rungs.quotient[j, ...] - value) > allowed)
         void.append(contradicted)
     return void

@@ -1,0 +1,399 @@
+"""Second derivatives as functions: the Hessian, blocks of it, its diagonal, and value, gradient and Hessian in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from arraydiff import assembly
+from arraydiff._typing import Array, PyTree
+from arraydiff.arguments import Argnums, Layout, part_of
+from arraydiff.binding import Bound
+from arraydiff.callables import Options, Transform, config_of, inner_config, outer_config
+from arraydiff.collectors import Dense
+from arraydiff.config import DifferentiationConfig, DifferentiationMethod
+from arraydiff.directions import Columns, Lines
+from arraydiff.engine import Derivative, Wanted
+from arraydiff.pairs import Pairs
+from arraydiff.problem import Problem
+from arraydiff.result import HessianResult, Status
+from arraydiff.seam import Prepared, Pushforward
+from arraydiff.strategies.second_order import SecondOrder
+from arraydiff.symmetry import symmetric
+from arraydiff.transforms import ForwardJacobian, Jacobian, only_scalar, over_axes
+
+__all__ = ["hessian", "hessian_diag", "value_and_grad_and_hessian"]
+
+SERVED = (DifferentiationMethod.ADAPTIVE, DifferentiationMethod.COMPLEX_STEP, DifferentiationMethod.RICHARDSON)
+"""Methods that choose their own steps, for second differences; the others difference the gradient, as they are told."""
+
+
+class Nested(ForwardJacobian):
+    """The Hessian as the Jacobian of a Jacobian, made symmetric."""
+
+    title, described = "hessian", "Hessian"
+    result_type = HessianResult
+
+    def _assembled(self, bound: Bound, outputs: Layout, flat: Array, kind: str) -> PyTree:
+        return symmetric(bound.problem.backend, bound.layout, super()._assembled(bound, outputs, flat, kind), kind)
+
+    def _value(self, bound: Bound, derivative: Derivative) -> PyTree:
+        return derivative.output.inner_value  # what was differentiated here is the gradient
+
+
+@dataclass(frozen=True)
+class SecondNames:
+    """Rows of a Hessian: an output and a parameter each."""
+
+    outputs: Layout
+    rows: Layout
+
+    def path(self, index: int) -> str:
+        """As it stands after f."""
+        output, parameter = divmod(index, self.rows.size)
+        return f"{self.outputs.path(output)} / d x{self.rows.path(parameter)}"
+
+
+class Second(Transform):
+    """A transform by second differences."""
+
+    described = "Hessian"
+    result_type = HessianResult
+    complex_outputs = True
+    gradient = False  # whether first derivatives are wanted, too
+
+    def _wanted(self, bound: Bound) -> Wanted:
+        frame = Frame(bound.index)
+        pairs = self._pairs(bound)
+
+        def lines(problem: Problem, index: Sequence[int]) -> Lines:
+            return pairs.lines(frame(problem), index)
+
+        def whole(problem: Problem, prepared: Prepared, dense: Dense) -> Dense:
+            return self._spread(problem, bound, prepared, dense)
+
+        strategy = SecondOrder(frame, self.gradient) if bound.index else None  # else f(x) is all that is wanted
+        return Wanted(range(pairs.count), lines, pairs.count, strategy, spread=whole)
+
+    def _pairs(self, bound: Bound) -> Pairs:
+        """Which mixed derivatives are wanted, by number among the parameters that can move."""
+        raise NotImplementedError
+
+    def _spread(self, problem: Problem, bound: Bound, prepared: Prepared, dense: Dense) -> Dense:
+        """What was found, as the columns of the derivative."""
+        raise NotImplementedError
+
+    def _condition(self, bound: Bound, derivative: Derivative) -> PyTree:
+        return None
+
+    def plan(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Not offered.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
+        raise ValueError(
+            f"{self.title} has no plan: plan the gradient and differentiate it, as in jacobian(grad(f).plan(x))"
+        )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The parameters that can move, as lines."""
+
+    index: tuple[int, ...]
+
+    def __call__(self, problem: Problem) -> Lines:
+        """At the x of a problem."""
+        return Columns(problem, self.index)
+
+
+class Hessian(Second):
+    """What `hessian` returns."""
+
+    title = "hessian"
+
+    def __init__(self, fun: Callable[..., Any], options: Options, rows: Argnums | None = None) -> None:
+        super().__init__(fun, options)
+        self.__wrapped__ = Jacobian(fun, options)  # as in JAX, whose Hessian is a Jacobian of one
+        self.rows = rows
+
+    def _rows(self, layout: Layout) -> tuple[Layout, Sequence[int]]:
+        """The parameters that rows are of."""
+        if self.rows is None:
+            return layout, range(layout.size)
+        places = [self.options.argnums.numbers.index(number) for number in self.rows.numbers]
+        return part_of(layout, places, single=self.rows.single)
+
+    def _pairs(self, bound: Bound) -> Pairs:
+        rows = set(self._rows(bound.layout)[1])
+        return Pairs.of(len(bound.index), [i for i, parameter in enumerate(bound.index) if parameter in rows])
+
+    def _spread(self, problem: Problem, bound: Bound, prepared: Prepared, dense: Dense) -> Dense:
+        return mirrored(problem, bound.index, self._rows(bound.layout)[1], self._pairs(bound), prepared, dense)
+
+    def _assembled(self, bound: Bound, outputs: Layout, flat: Array, kind: str) -> PyTree:
+        rows, _ = self._rows(bound.layout)
+        return assembly.second(bound.problem.backend, outputs, rows, bound.layout, flat, kind)
+
+    def _names(self, bound: Bound, outputs: Layout) -> SecondNames:
+        return SecondNames(outputs, self._rows(bound.layout)[0])
+
+
+class ValueGradientHessian(Hessian):
+    """What `value_and_grad_and_hessian` returns."""
+
+    title, described = "value_and_grad_and_hessian", "Value, gradient and Hessian"
+    gradient = True
+
+    def _check_output(self, bound_backend: Any, layout: Layout) -> None:
+        only_scalar(layout)
+        super()._check_output(bound_backend, layout)
+
+    def _bare(self, bound: Bound, derivative: Derivative, flat: Array) -> Any:
+        value = self._value(bound, derivative)
+        gradient, _, _ = self._first(bound, derivative)
+        hessian = self._assembled(bound, derivative.output.layout, flat, "value")
+        return ((value, derivative.output.aux) if self.options.has_aux else value), gradient, hessian
+
+    def _first(self, bound: Bound, derivative: Derivative) -> tuple[PyTree, PyTree, PyTree]:
+        """The gradient, its bars and flags."""
+        problem, first = bound.problem, derivative.prepared.first
+        dense = still(problem, 1) if first is None else scattered(problem, bound.index, first)
+        parts = ((dense.columns, "value"), (dense.error, "error"), (dense.status, "status"))
+        value, error, status = (
+            assembly.matrix(problem.backend, derivative.output.layout, bound.layout, part, kind) for part, kind in parts
+        )
+        return value, error, status
+
+    def _result(self, bound: Bound, derivative: Derivative, told: bool = True) -> Any:
+        gradient, error, status = self._first(bound, derivative)
+        whole = super()._result(bound, derivative, told)
+        return replace(whole, gradient=gradient, gradient_error=error, gradient_status=status)
+
+
+class Diagonal(Second):
+    """What `hessian_diag` returns."""
+
+    title, described = "hessian_diag", "Diagonal of the Hessian"
+
+    def _pairs(self, bound: Bound) -> Pairs:
+        return Pairs((), ())
+
+    def _spread(self, problem: Problem, bound: Bound, prepared: Prepared, dense: Dense) -> Dense:
+        if prepared.second is None:
+            return still(problem, int(prepared.value.shape[0]))
+        return scattered(problem, bound.index, prepared.second)
+
+
+def still(problem: Problem, rows: int) -> Dense:
+    """Derivatives of f where no parameter can move."""
+    xp, nothing = problem.xp, problem.xp.zeros_like(problem.x)
+    none = xp.zeros((rows, problem.n), dtype=problem.x.dtype, device=problem.backend.device)
+    return Dense(none, nothing, none, xp.full_like(none, int(Status.FIXED), dtype=xp.int16))
+
+
+def scattered(problem: Problem, free: Sequence[int], found: Pushforward) -> Dense:
+    """Derivatives along the free parameters as (m, n)."""
+    place = {parameter: i for i, parameter in enumerate(free)}
+    places = problem.backend.indices([place.get(i, len(free)) for i in range(problem.n)])
+    rows = ((found.columns, 0), (found.steps[None, :], 0), (found.error, 0), (found.status, int(Status.FIXED)))
+    value, steps, error, status = (_taken(problem, part, places, fill) for part, fill in rows)
+    return Dense(value, steps[0, :], error, status)
+
+
+def _taken(problem: Problem, part: Array, places: Array, fill: int) -> Array:
+    """Columns of (m, k) by their places; one place beyond the last there is `fill`."""
+    column = problem.xp.full((int(part.shape[0]), 1), fill, dtype=part.dtype, device=problem.backend.device)
+    return problem.xp.take(problem.xp.concat([part, column], axis=1), places, axis=1)
+
+
+def mirrored(
+    problem: Problem, free: Sequence[int], rows: Sequence[int], pairs: Pairs, prepared: Prepared, dense: Dense
+) -> Dense:
+    """Pairs (m, P) and the diagonal as (m·r, n): entries (i, j) and (j, i) are the same number."""
+    xp, m, diagonal = problem.xp, int(prepared.value.shape[0]), prepared.second
+    if diagonal is None:
+        return still(problem, m * len(rows))
+    number = {(free[p], free[q]): i for i, (p, q) in enumerate(zip(pairs.first, pairs.second, strict=True))}
+    number |= {(i, i): pairs.count + place for place, i in enumerate(free)}
+    last = pairs.count + len(free)
+    wanted = [number.get((min(i, j), max(i, j)), last) for i in rows for j in range(problem.n)]
+    places = problem.backend.indices(wanted)
+
+    def square(mixed: Array, alone: Array, fill: int) -> Array:
+        whole = _taken(problem, xp.concat([mixed, alone], axis=1), places, fill)
+        return xp.reshape(whole, (m * len(rows), problem.n))
+
+    alone = scattered(problem, free, diagonal)
+    root = xp.sqrt(xp.abs(alone.columns))
+    root = xp.where(xp.isfinite(root), root, xp.zeros_like(root))
+    size = xp.take(root, problem.backend.indices(list(rows)), axis=1)[:, :, None] * root[:, None, :]
+    columns, error = square(dense.columns, diagonal.columns, 0), square(dense.error, diagonal.error, 0)
+    status = square(dense.status, diagonal.status, int(Status.FIXED))
+    return Dense(
+        columns, alone.steps, error, status, size=xp.reshape(size, columns.shape)
+    )  # in a minimum none is larger
+
+
+def hessian(
+    fun: Callable[..., Any],
+    argnums: Any = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    *,
+    rows: Any = None,
+    gradient: Callable[..., Any] | None = None,
+    f0: Any = None,
+    config: DifferentiationConfig | None = None,
+    full_output: bool = False,
+    in_axes: Any = None,
+    **options: Any,
+) -> Any:
+    """Hessian: shape of the output, then twice the shape of x; blocks for trees and several arguments, as in JAX.
+
+    Symmetric to the last bit. Where imaginary parts are certified to carry the derivatives of f, second differences are made of
+    complex points, 2 n (n + 1) of them, and right to about 1e-13 of the largest entry; else of as many real ones, and right to
+    1e-8 or better, with more where a bar is worth them. Bounds hold at all points. Parameters, errors and the returned object are
+    those of :func:`grad`, with a :class:`HessianResult`, and those below.
+
+    Parameters
+    ----------
+    rows : int or tuple of ints, optional
+        Of several arguments in `argnums`, those that rows are of: ``hessian(f, (0, 1), rows=0)`` gives the blocks of the first
+        argument against both, as ``jax.jacfwd(jax.grad(f, 0), (0, 1))`` does, and evaluates just those.
+    gradient : callable, optional
+        The gradient of `fun`, which takes the same arguments: it is differenced, once a parameter, and `fun` is not called.
+    f0 : as fun returns, optional
+        f(x), if it is known: it is not evaluated then (but in the blocks of a vectorised `fun`).
+
+    Returns
+    -------
+    callable
+        As in :func:`grad`.
+
+    References
+    ----------
+    Lai & Crassidis, J. Comput. Appl. Math. 218 (2008) 43, for complex points; Ridders, Adv. Eng. Softw. 4 (1982) 75.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arraydiff
+    >>> H = arraydiff.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
+    >>> np.allclose(H, [[4, 2], [2, 0]]), bool((H == H.T).all())
+    (True, True)
+    """
+    given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output}
+    chosen, numbers = config_of(config, options, "hessian"), Argnums.of(argnums)
+    lines = None if rows is None else checked_rows(numbers, rows)
+    if gradient is not None:
+        return over_axes(differenced(gradient, numbers, chosen, lines, f0, given), in_axes)
+    stepped = chosen.step_size is not None or chosen.relative_step is not None
+    if holomorphic or stepped or chosen.method not in SERVED:
+        if lines is not None or f0 is not None:
+            raise ValueError(
+                "rows and f0 are served by methods that choose their own steps: leave them, or method, step_size out"
+            )
+        inner = Jacobian(fun, Options(numbers, inner_config(chosen), has_aux, holomorphic))
+        return over_axes(Nested(inner, Options(numbers, outer_config(chosen), **given)), in_axes)
+    return over_axes(Hessian(fun, Options(numbers, chosen, f0=f0, **given), lines), in_axes)
+
+
+def differenced(
+    gradient: Callable[..., Any],
+    numbers: Argnums,
+    config: DifferentiationConfig,
+    rows: Any,
+    f0: Any,
+    given: dict[str, Any],
+) -> Nested:
+    """The Hessian by differences of the user's gradient."""
+    if not callable(gradient):
+        raise TypeError(f"gradient wants a function of the same arguments as fun, got {type(gradient).__name__}")
+    if rows is not None or f0 is not None or given["has_aux"]:
+        raise ValueError(
+            "gradient= is differenced as it is: leave rows, f0 and has_aux out, and wrap it if it returns more"
+        )
+    return Nested(gradient, Options(numbers, config, **given))
+
+
+def checked_rows(numbers: Argnums, rows: Any) -> Argnums:
+    """Which of the arguments rows are of."""
+    chosen = Argnums.of(rows)
+    if numbers.single or not set(chosen.numbers) <= set(numbers.numbers):
+        raise ValueError(
+            f"rows wants some of several arguments in argnums, got rows={rows!r} beside argnums={numbers.described}"
+        )
+    return chosen
+
+
+def value_and_grad_and_hessian(
+    fun: Callable[..., Any],
+    argnums: Any = 0,
+    has_aux: bool = False,
+    *,
+    f0: Any = None,
+    config: DifferentiationConfig | None = None,
+    full_output: bool = False,
+    in_axes: Any = None,
+    **options: Any,
+) -> Any:
+    """Value, gradient and Hessian of a scalar function in one pass: no point is evaluated twice.
+
+    ``g(x)`` gives ``(value, gradient, hessian)``, ``((value, aux), gradient, hessian)`` with `has_aux`; ``g.result(x)`` a
+    :class:`HessianResult` with `value`, `gradient`, `gradient_error` and `gradient_status`. Parameters are those of
+    :func:`hessian`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arraydiff
+    >>> value, gradient, H = arraydiff.value_and_grad_and_hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
+    >>> print(value, gradient, np.round(H, 9))
+    2.0 [4. 1.] [[4. 2.]
+     [2. 0.]]
+    """
+    given = {"has_aux": has_aux, "full_output": full_output, "f0": f0}
+    chosen = choosing("value_and_grad_and_hessian", config, options)
+    return over_axes(ValueGradientHessian(fun, Options(Argnums.of(argnums), chosen, **given)), in_axes)
+
+
+def hessian_diag(
+    fun: Callable[..., Any],
+    argnums: Any = 0,
+    has_aux: bool = False,
+    *,
+    f0: Any = None,
+    config: DifferentiationConfig | None = None,
+    full_output: bool = False,
+    in_axes: Any = None,
+    **options: Any,
+) -> Any:
+    """Diagonal of the Hessian, at a number of points that grows with n, not with its square: shape of the output, then that of x.
+
+    Parameters, errors and the returned object are those of :func:`hessian`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arraydiff
+    >>> np.round(arraydiff.hessian_diag(lambda x: x[0] ** 2 * x[1] ** 3)(np.array([1.0, 2.0])), 9)
+    array([16., 12.])
+    """
+    given = {"has_aux": has_aux, "full_output": full_output, "f0": f0}
+    chosen = choosing("hessian_diag", config, options)
+    return over_axes(Diagonal(fun, Options(Argnums.of(argnums), chosen, **given)), in_axes)
+
+
+def choosing(caller: str, config: DifferentiationConfig | None, options: dict[str, Any]) -> DifferentiationConfig:
+    """The config of a transform by second differences alone."""
+    chosen = config_of(config, options, caller)
+    if chosen.method not in SERVED or chosen.step_size is not None or chosen.relative_step is not None:
+        raise ValueError(
+            f"{caller} chooses its own steps: leave method, step_size and relative_step out, or take hessian, which serves them"
+        )
+    return chosen
