@@ -6,7 +6,6 @@ The matrix is inverted on the host: it has n × n entries, and n is small beside
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from arraydiff.callables import users_level
 from arraydiff.config import UNRELIABLE
 from arraydiff.covariances.given import given
 from arraydiff.covariances.judged import FACTORS, Judged
-from arraydiff.covariances.result import CovarianceResult, Direction
+from arraydiff.covariances.result import CovarianceResult
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
 from arraydiff.result import Status
 
@@ -81,8 +80,8 @@ def covariance(
     -----
     The same numbers elsewhere: "nll" is ``errordef = 0.5`` of iminuit, "chi2" ``errordef = 1``. ``scale="residuals"`` is
     ``absolute_sigma=False`` of :func:`scipy.optimize.curve_fit` and ``scale_covar=True`` of lmfit, the defaults there.
-    Of a sum of squares, H is 2 JᵀJ + 2 Σ r ∇²r: both give standard errors of the same order of accuracy, and
-    certified ones use JᵀJ.
+    Of a sum of squares, H is 2 JᵀJ + 2 Σ r ∇²r: its standard errors differ from those of JᵀJ by some percent, a tenth and more
+    where few residuals are large. Certified ones, and those of fitting programs, are of JᵀJ.
 
     A parameter keeps a finite standard error where no undetermined direction has a share in it. Parameters that bounds hold
     have a variance of 0; the others are what they are with these held.
@@ -139,7 +138,6 @@ def _answered(judged: Judged, unreliable: str) -> CovarianceResult:
         blank = judged.wide | ((judged.status & int(Status.UNRESOLVED)) != 0)
         std = np.where(blank, np.nan, std)
         values = np.where(blank[:, None] | blank, np.nan, values)
-    undetermined, negative = judged.directions(found.lost), judged.directions(found.negative)
     logdet, logdet_error = found.logdet if judged.finite else (float("nan"), float("inf"))
     size = len(found.values)
     result = CovarianceResult(
@@ -155,11 +153,11 @@ def _answered(judged: Judged, unreliable: str) -> CovarianceResult:
         logdet=logdet - size * float(np.log(judged.factor)) if size else logdet,
         logdet_error=logdet_error + size * judged.variance[1],
         rank=judged.rank,
-        undetermined=undetermined,
-        negative=negative,
+        undetermined=judged.undetermined,
+        negative=judged.negative,
         scale=judged.factor,
         warnings=judged.doubts,
-        story=tuple(_story(judged, undetermined, negative)),
+        story=tuple(_story(judged)),
     )
     _police(result, unreliable)
     return result
@@ -182,7 +180,7 @@ def _police(result: CovarianceResult, unreliable: str) -> None:
     warnings.warn(f"{text} .explain() tells which.", DifferentiationWarning, stacklevel=users_level())
 
 
-def _story(judged: Judged, undetermined: Sequence[Direction], negative: Sequence[Direction]) -> list[str]:
+def _story(judged: Judged) -> list[str]:
     """What explain() tells."""
     n, found = len(judged.free), judged.spectrum
     meaning = "(JᵀJ)⁻¹" if judged.given.normal else {"nll": "H⁻¹", "chi2": "2 H⁻¹"}[judged.objective]
@@ -197,7 +195,7 @@ def _story(judged: Judged, undetermined: Sequence[Direction], negative: Sequence
     if held := [judged.given.layout.path(int(i)) for i in np.flatnonzero(judged.given.fixed)]:
         lines.append(f"Held by bounds, so of variance 0: {', '.join(f'x{path}' for path in held)}.")
     lines += [f"{text[0].upper()}{text[1:]}" for text in judged.doubts]
-    for kind, directions in (("undetermined", undetermined), ("negative", negative)):
+    for kind, directions in (("undetermined", judged.undetermined), ("negative", judged.negative)):
         lines += [f"  {kind}: {direction}" for direction in directions[:TOLD]]
         lines += [f"  ... and {len(directions) - TOLD} more."] * (len(directions) > TOLD)
     if judged.finite and found.definite and len(found.values):

@@ -10,7 +10,7 @@ import numpy as np
 from arraydiff import assembly
 from arraydiff.covariances.given import Given
 from arraydiff.covariances.result import Direction
-from arraydiff.covariances.spectrum import Spectrum, spectrum
+from arraydiff.covariances.spectrum import Spectrum, echelon, spectrum
 from arraydiff.result import Status
 
 FACTORS = {"nll": 1.0, "chi2": 2.0}
@@ -131,11 +131,9 @@ class Judged:
         """Standard errors and their bars, (n,)."""
         values, bars = (np.diag(part) for part in self.matrices)
         std = np.sqrt(values)
-        below = std + np.sqrt(
-            np.maximum(values - bars, 0.0)
-        )  # std - sqrt(var - bar), and more than sqrt(var + bar) - std
-        some = np.isfinite(bars) & (below > 0)
-        return std, np.where(some, bars / np.where(some, below, 1.0), np.where(bars == 0, 0.0, np.inf))
+        both = std + np.sqrt(np.maximum(values - bars, 0.0))  # bar / both >= |std - sqrt(var ± bar)|
+        some = np.isfinite(bars) & (both > 0)
+        return std, np.where(some, bars / np.where(some, both, 1.0), np.where(bars == 0, 0.0, np.inf))
 
     @cached_property
     def wide(self) -> np.ndarray:
@@ -164,20 +162,27 @@ class Judged:
         }
         return [text for text, holds in told.items() if holds]
 
-    def directions(self, which: np.ndarray) -> tuple[Direction, ...]:
-        """Some of the directions, in the structure of x."""
-        return tuple(self._direction(int(i)) for i in np.flatnonzero(which))
+    @cached_property
+    def undetermined(self) -> tuple[Direction, ...]:
+        """Flat directions; of several, each with as few parameters as can be."""
+        return tuple(map(self._direction, echelon(self.spectrum.vectors[:, self.spectrum.lost]).T))
 
-    def _direction(self, i: int) -> Direction:
+    @cached_property
+    def negative(self) -> tuple[Direction, ...]:
+        """Directions that fall."""
+        return tuple(map(self._direction, self.spectrum.vectors[:, self.spectrum.negative].T))
+
+    def _direction(self, vector: np.ndarray) -> Direction:
         found, backend = self.spectrum, self.given.backend
+        curvature, error = found.along(vector)
         shares, step = np.zeros(len(self.free)), np.zeros(len(self.free))
-        vector = found.vectors[:, i] * np.sign(found.vectors[np.argmax(np.abs(found.vectors[:, i])), i])
         shares[self.free], step[self.free] = vector, vector / found.scale
-        largest = np.argsort(-np.abs(shares), kind="stable")[:SHOWN]
-        named = [j for j in largest.tolist() if abs(shares[j]) >= SHARE * np.max(np.abs(shares))]
+        largest = np.sort(np.argsort(-np.abs(shares), kind="stable")[:SHOWN]).tolist()
+        named = [j for j in largest if abs(shares[j]) >= SHARE * np.max(np.abs(shares))]
+        shares, step = (part * np.sign(shares[named[0]]) for part in (shares, step))
         return Direction(
-            curvature=float(found.values[i]),
-            error=float(found.bars[i]),
+            curvature=curvature,
+            error=error,
             parts=tuple((self.given.layout.path(j), float(shares[j])) for j in named),
             vector=assembly.vector(backend, self.given.layout, backend.asarray(step, self.given.dtype)),
         )

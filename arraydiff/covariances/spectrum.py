@@ -91,6 +91,13 @@ class Spectrum:
             return value, float("inf")
         return value, float(-np.linalg.slogdet(np.eye(len(self.values)) - self._growth)[1])
 
+    def along(self, vector: np.ndarray) -> tuple[float, float]:
+        """The curvature of A along a unit vector, and its bar to first order; one that is lost is never beyond its bar."""
+        curvature, size = float(np.sum(self.values * (self.vectors.T @ vector) ** 2)), np.abs(vector)
+        bar = float(size @ self.errors @ size)
+        shares = np.abs(self.vectors.T @ vector)
+        return curvature, max(bar, abs(curvature)) if self.lost[np.argmax(shares)] else bar
+
     def touched(self, which: np.ndarray) -> np.ndarray:
         """(n,) parameters in which these directions have a share."""
         good = ~(self.lost | self.negative)
@@ -163,6 +170,18 @@ def inverse_on(values: np.ndarray, vectors: np.ndarray, kept: np.ndarray) -> np.
     half = (part / values[kept]) @ part.T
     inverse: np.ndarray = (half + half.T) / 2
     return inverse
+
+
+def echelon(basis: np.ndarray) -> np.ndarray:
+    """(n, k) other unit vectors that span the same: each has a parameter of its own, in which the others have no share."""
+    reduced = basis
+    for j in range(basis.shape[1]):
+        pivot = int(np.argmax(np.abs(reduced[:, j])))
+        column = reduced[:, j] / reduced[pivot, j]
+        reduced = reduced - np.outer(column, reduced[pivot])
+        reduced[:, j] = column
+    unit: np.ndarray = reduced / np.linalg.norm(reduced, axis=0)
+    return unit
 
 
 def spectral_radius(matrix: np.ndarray) -> float:
