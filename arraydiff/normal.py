@@ -192,6 +192,7 @@ class NormalEquations(Transform):
             exceptions=tuple(failure.error for failure in tally.failures),
             story=NormalStory(normal, 0.0 if normal.here.deferred else worst(normal)),
             normal=triple,
+            rows=tally.rows if self.weights is None or isinstance(self.weights, int | float) else None,
         )
 
     def _triple(self, normal: Normal, whole: Array, kind: str) -> Triple:

@@ -153,6 +153,8 @@ class JacobianResult(DerivativeResult):
     ----------
     normal : tuple
         JᵀJ, Jᵀr and r·r, of :func:`normal_equations` alone; else None.
+    rows : int
+        How many residuals these are of; None where weights may leave some out.
 
     Examples
     --------
@@ -164,6 +166,7 @@ class JacobianResult(DerivativeResult):
     """
 
     normal: PyTree = None
+    rows: int | None = None
 
     @property
     def jacobian(self) -> PyTree:

@@ -1,4 +1,4 @@
-"""What uncertain parameters make of f(x): error propagation to first order, and how much of it is differentiation error."""
+"""Uncertain parameters: how uncertain a minimum leaves them, what they make of f(x), and what of it is differentiation error."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from arraydiff.backends import Backend, backend_of, is_array
 from arraydiff.binding import Bound
 from arraydiff.callables import Options, config_of
 from arraydiff.config import DifferentiationConfig
+from arraydiff.covariances import CovarianceResult, Direction, covariance
 from arraydiff.engine import Derivative
 from arraydiff.result import JacobianResult
 from arraydiff.transforms import ForwardJacobian
 
-__all__ = ["PropagationResult", "propagate"]
+__all__ = ["CovarianceResult", "Direction", "PropagationResult", "covariance", "propagate"]
 
 ROUNDED = 1e-6
 """A covariance printed with seven digits, or computed in single precision, is as symmetric as this."""

@@ -1,4 +1,4 @@
-"""Nonlinear regression problems of the NIST Statistical Reference Datasets, with certified sums of squares.
+"""Nonlinear regression problems of the NIST Statistical Reference Datasets, with certified sums of squares and standard errors.
 
 National Institute of Standards and Technology, Statistical Reference Datasets (StRD), doi 10.18434/T43G6C.
 """
@@ -24,6 +24,7 @@ class Dataset:
     starts: tuple[tuple[float, ...], tuple[float, ...]]
     certified: tuple[float, ...]
     squares: float  # residual sum of squares there
+    errors: tuple[float, ...]  # standard errors, of residuals of unknown variance
 
     def residual(self, b: np.ndarray) -> np.ndarray:
         return self.model(b, np.asarray(self.x)) - np.asarray(self.y)
@@ -47,7 +48,14 @@ ONION_Y = (
 
 DATASETS = (
     Dataset(
-        "Misra1a", _growth, MISRA_X, MISRA_Y, ((500, 1e-4), (250, 5e-4)), (238.94212918, 5.5015643181e-4), 0.12455138894
+        "Misra1a",
+        _growth,
+        MISRA_X,
+        MISRA_Y,
+        ((500, 1e-4), (250, 5e-4)),
+        (238.94212918, 5.5015643181e-4),
+        0.12455138894,
+        (2.7070075241, 7.2668688436e-6),
     ),
     Dataset(
         "DanWood",
@@ -57,6 +65,7 @@ DATASETS = (
         ((1, 5), (0.7, 4)),
         (0.76886226176, 3.8604055871),
         4.3173084083e-3,
+        (1.8281973860e-2, 5.1726610913e-2),
     ),
     Dataset(
         "BoxBOD",
@@ -66,6 +75,7 @@ DATASETS = (
         ((1, 1), (100, 0.75)),
         (213.80940889, 0.54723748542),
         1168.0088766,
+        (12.354515176, 0.10455993237),
     ),
     Dataset(
         "Rat42",
@@ -75,6 +85,7 @@ DATASETS = (
         ((100, 1, 0.1), (75, 2.5, 0.07)),
         (72.462237576, 2.6180768402, 0.067359200066),
         8.0565229338,
+        (1.7340283401, 8.8295217536e-2, 3.4465663377e-3),
     ),
     Dataset(
         "Rat43",
@@ -84,6 +95,7 @@ DATASETS = (
         ((100, 10, 1, 1), (700, 5, 0.75, 1.3)),
         (699.64151270, 5.2771253025, 0.75962938329, 1.2792483859),
         8786.4049080,
+        (16.302297817, 2.0828735829, 0.19566123451, 0.68761936385),
     ),
     Dataset(
         "MGH09",
@@ -93,6 +105,7 @@ DATASETS = (
         ((25, 39, 41.5, 39), (0.25, 0.39, 0.415, 0.39)),
         (0.19280693458, 0.19128232873, 0.12305650693, 0.13606233068),
         3.0750560385e-4,
+        (1.1435312227e-2, 0.19633220911, 8.0842031232e-2, 9.0025542308e-2),
     ),
     Dataset(
         "MGH10",
@@ -102,5 +115,6 @@ DATASETS = (
         ((2, 4e5, 2.5e4), (0.02, 4000, 250)),
         (5.6096364710e-3, 6181.3463463, 345.22363462),
         87.945855171,
+        (1.5687892471e-4, 23.309021107, 0.78486103508),
     ),
 )

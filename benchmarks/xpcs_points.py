@@ -6,6 +6,7 @@ The truth shares no line with the package: the Jacobian below is the chain rule 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ Real = NDArray[np.floating]
 
 EXTENDED = np.longdouble
 PI = 4 * np.arctan(EXTENDED(1))
+COMPLEX_STEP = 1e-30  # relative
 EXTENDED_ENOUGH = float(np.finfo(EXTENDED).eps) < 1e-18
 SIGMA = 0.02
 # Contrast, offset; D0, alpha, D_offset; shear_rate0, beta, shear_rate_offset; phi0. Fitted to a laminar measurement.
@@ -48,10 +50,19 @@ class Data:
         return np.sum(residual * residual)
 
     def true_gradient(self, physical: Real) -> Real:
+        return self._gradient(physical).astype(float)
+
+    def true_hessian(self, physical: Real) -> Real:
+        """Complex steps of the gradient by hand, in long double."""
+        steps = COMPLEX_STEP * np.abs(physical).astype(EXTENDED)
+        moves = 1j * np.diag(steps)
+        columns = [np.imag(self._gradient(physical + move)) / step for move, step in zip(moves, steps, strict=True)]
+        return np.stack(columns, axis=-1).astype(float)
+
+    def _gradient(self, physical: Any) -> Any:
         model, columns = reference(np.concatenate([self.truth[:2], physical]), self.experiment)
         residual = (self.c2.astype(EXTENDED) - model) / SIGMA
-        gradient = [-2 * np.sum(residual * column) / SIGMA for column in columns[2:]]
-        return np.asarray(gradient).astype(float)
+        return np.asarray([-2 * np.sum(residual * column) / SIGMA for column in columns[2:]])
 
     def true_jacobian(self, theta: Real) -> Real:
         columns = reference(theta, self.experiment)[1]
@@ -67,9 +78,9 @@ def simulate(truth: Real, frames: int, angles: int, seed: int = 20) -> Data:
     return Data(experiment, grid, truth, model + noise)
 
 
-def reference(theta: Real, experiment: Experiment) -> tuple[Real, list[Real]]:
-    """c2 (angles, pairs) and its derivative by every one of the nine parameters."""
-    contrast, offset, *physical = np.asarray(theta, dtype=EXTENDED)
+def reference(theta: Any, experiment: Experiment) -> tuple[Any, list[Any]]:
+    """c2 (angles, pairs) and its derivative by every one of the nine parameters, which may be complex."""
+    contrast, offset, *physical = np.asarray(theta, dtype=np.result_type(theta, EXTENDED))
     q, dt = EXTENDED(experiment.q), EXTENDED(experiment.dt)
     age = np.maximum(experiment.times, max(experiment.dt / 2, 1e-8)).astype(EXTENDED)
     pairs = np.triu_indices(experiment.frames, k=1)
@@ -99,7 +110,7 @@ def power_law(age: Real, a: Real, b: Real, c: Real) -> tuple[Real, list[Real]]:
     """a t^b + c with its three derivatives, both floored at 1e-10."""
     power = age**b
     value = a * power + c
-    free = value > 1e-10
+    free = np.real(value) > 1e-10
     return np.where(free, value, 1e-10), [free * power, free * a * power * np.log(age), free * np.ones_like(age)]
 
 

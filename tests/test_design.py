@@ -42,7 +42,7 @@ LAYERS = (
     ("callables", "plan", "batches", "stepping"),
     ("tally", "blocks"),
     ("transforms",),
-    ("products", "second", "normal"),
+    ("products", "second", "normal", "covariances"),
     ("checking", "estimation", "uncertainty", "validation"),
     ("__init__",),
     ("_vmap", "homodyne", "examples", "environment", "testing"),
@@ -54,6 +54,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 ARRAY_LIBRARIES = {"numpy", "cupy", "torch", "jax", "dask", "mparray", "mpmath", "array_api_strict"}
 MAY_NAME_THEM = {"backends", "fallback", "homodyne", "_vmap", "sparse", "examples", "environment", "cli", "testing"}
+MAY_NAME_THEM |= {"covariances"}  # n × n numbers, on the host
 
 ELEMENTWISE = """
     abs acos acosh add asin asinh atan atan2 atanh ceil conj copysign cos cosh divide equal exp expm1 floor

@@ -35,7 +35,7 @@ TRANSFORMS: Transforms = {
     "hessian": lambda xp, x, **o: ad.hessian(scalar(xp), **o)(x),
 }
 
-# After f(x), after each stage, at the end. A Hessian by fixed steps reads so, and at each of its points a gradient does, but at the end.
+# After f(x), after each stage, at the end. A Hessian by fixed steps has the reads of a gradient at each of its points, too.
 WIDE = {"error_tolerance": 1e9}  # bars of stencils of stencils: what is doubtful costs one more read, to say why
 READS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "central": ({"method": "central", **WIDE}, (3, 3, 3, 3, 3, 3, 35)),
