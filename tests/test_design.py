@@ -40,6 +40,7 @@ LAYERS = (
     ("engine", "together"),
     ("callables", "plan", "batches", "stepping"),
     ("tally", "blocks"),
+    ("sparse",),
     ("transforms",),
     ("products", "normal"),
     ("checking", "estimation", "uncertainty", "validation"),
