@@ -25,7 +25,7 @@ MODULI = (3, 4, 5, 7, 9, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61,
 SATURATED = 0.75
 """Share of the sums that a row may move with: beyond it few entries stand alone, and the digits are not asked for."""
 
-LEAP = 1.5
+LEAP = 1.3
 """Times the last modulus, where rows moved with all of its sums."""
 
 DENSE_FROM = 17
@@ -48,6 +48,9 @@ ALLOWANCES = (0.125, 1.0, 16.0)
 
 LOOSE = 16.0
 """Of that error: the second confirmation is there for what passes the first by accident."""
+
+CONVINCING = 0.05
+"""Of the rows: fewer that look like a band are no band."""
 
 WRONG_DIGIT = 0.25
 """A digit whose error may be larger is not told."""
@@ -243,7 +246,11 @@ def banded(sketch: Sketch) -> tuple[Entries, np.ndarray]:
     column = columns[row, sums]
     done = np.bincount(row, ~there[row, sums], minlength=sketch.rows.size) == 0
     column = np.where(there[row, sums], column, 0)
-    return (row, column), done & sketch.confirmed(row, column, table.plain[row, sums])
+    done &= sketch.confirmed(row, column, table.plain[row, sums])
+    filled = np.bincount(row, minlength=done.size) > 0
+    if np.count_nonzero(done & filled) < CONVINCING * np.count_nonzero(filled):
+        done &= ~filled  # some of many rows agree by accident
+    return (row, column), done
 
 
 def peeled(sketch: Sketch) -> tuple[Entries, np.ndarray]:
