@@ -19,6 +19,9 @@ FIRST = 2
 DIRECTIONS = 4
 """Of them tell one missing entry among all columns: its slope, its column, and that it is the one."""
 
+RANGE, WIDE_SHARE = 1e-3, 0.05
+"""Of the largest entry of a row, and of the rows: where more have entries that small, all are looked at closely."""
+
 SLOPE_ERROR = 1e-7
 """Relative, of the missing entry."""
 
@@ -36,6 +39,20 @@ class Residual:
     left: Floats  # (R, directions)
     tolerance: Floats  # (R, directions)
 
+    @property
+    def fails(self) -> np.ndarray:
+        """(R,) whether something is left along the first direction."""
+        return ~(np.abs(self.left[:, 0]) <= self.tolerance[:, 0])
+
+    @property
+    def ranges(self) -> np.ndarray:
+        """(R,) whether the entries of a row differ so much that small ones drown in the error of a one-sided difference."""
+        pattern, size = self.pattern, np.zeros(self.left.shape[0])
+        entries = np.abs(self.slopes[pattern.rows, self.colours[pattern.cols]])
+        np.maximum.at(size, pattern.rows, entries)
+        small = entries < RANGE * size[pattern.rows]
+        return np.bincount(pattern.rows, small, minlength=size.size) > 0
+
 
 def failing(place: Place, pattern: Pattern) -> Asking[Ints]:
     """Rows that change along a random direction as their entries do not explain; one-sided first, which few then doubt."""
@@ -45,15 +62,13 @@ def failing(place: Place, pattern: Pattern) -> Asking[Ints]:
     noise = place.noise(rows)
     if noise <= PLAIN:
         t = 4 * noise**0.5
-        rows = yield from _failing(place, pattern, rows, Step(t, False, CURVATURE * t))
+        residual = yield from _residual(place, pattern, rows, Step(t, False, CURVATURE * t), 1)
+        if np.mean(residual.ranges) <= WIDE_SHARE:
+            rows = rows[residual.fails]
     if rows.size:
-        rows = yield from _failing(place, pattern, rows, Step.of(place, rows, closely=True))
+        residual = yield from _residual(place, pattern, rows, Step.of(place, rows, closely=True), 1)
+        rows = rows[residual.fails]
     return rows
-
-
-def _failing(place: Place, pattern: Pattern, rows: Ints, step: Step) -> Asking[Ints]:
-    residual = yield from _residual(place, pattern, rows, step, 1)
-    return rows[~(np.abs(residual.left[:, 0]) <= residual.tolerance[:, 0])]
 
 
 def _residual(place: Place, pattern: Pattern, rows: Ints, step: Step, directions: int) -> Asking[Residual]:
