@@ -18,6 +18,7 @@ from arraydiff.seam import Asking, Values
 from arraydiff.sparse.pattern import Ints
 
 Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
+Flags: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
 QUIET = 16.0
 """Levels of noise that a change of f must exceed where the noise is rounding, whose level has a floor."""
