@@ -50,7 +50,7 @@ ALLOWANCES = (0.125, 1.0, 16.0)
 LOOSE = 16.0
 """Of that error: the second confirmation is there for what passes the first by accident."""
 
-CONVINCING = 0.05
+CONVINCING = 0.9
 """Of the rows: fewer that look like a band are no band."""
 
 WRONG_DIGIT = 0.25
