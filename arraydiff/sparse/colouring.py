@@ -5,7 +5,7 @@ Curtis, Powell & Reid, J. Inst. Maths Applics 13 (1974) 117; Gebremedhin, Manne 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from arraydiff.sparse.clashes import checked, numbered
 from arraydiff.sparse.greedy import Lists, by_saturation, first_fit, largest_first, numbers
 from arraydiff.sparse.linear import modular, on_grid
 from arraydiff.sparse.pattern import Ints, Pattern
-from arraydiff.sparse.star import recovery, star_coloured
+from arraydiff.sparse.star import recovery, restricted, stars
 
 __all__ = ["checked", "coloured", "recovery", "star_coloured"]
 
@@ -22,6 +22,9 @@ WORK = 6_000_000
 
 MOST_STARTS = 16
 """Of orders by saturation: where sixteen need more colours than the longest row has entries, another hardly needs fewer."""
+
+FEWEST = 3
+"""Colours of a star colouring, unless the graph itself is but stars: any path of four has as many."""
 
 SEED = 20_240_229
 """Of the starts and the hashes: the same pattern always gets the same colours."""
@@ -77,3 +80,34 @@ def _attempts(core: Pattern, bound: int) -> Iterator[Ints]:
     for _ in range(starts):
         yield numbers(by_saturation(lists, order.tolist()))
         order = generator.permutation(width)
+
+
+def star_coloured(pattern: Pattern) -> Ints:
+    """Colours of a symmetric pattern with which each entry is recovered directly, as (i, j) or as (j, i).
+
+    Each attempt is given up as soon as it needs as many colours as the best.
+    """
+    if not pattern.symmetric:
+        raise ValueError(
+            "a star colouring wants a symmetric pattern: pass that of the Hessian with (j, i) for each (i, j), or take "
+            "colours, which need no symmetry"
+        )
+    starts, cols = pattern.indptr.tolist(), pattern.cols.tolist()
+    best, limit = [0] * pattern.shape[1], 1 << pattern.shape[1]
+    for colour, order in _star_attempts(pattern):
+        bits = colour(order.tolist(), starts, cols, limit)
+        if bits is not None:
+            best, limit = bits, max(bits, default=0)
+        if limit < 1 << FEWEST:
+            break
+    return numbered(pattern, numbers(best))
+
+
+def _star_attempts(pattern: Pattern) -> Iterator[tuple[Callable[..., list[int] | None], Ints]]:
+    hubs = np.argsort(-pattern.lengths, kind="stable")
+    yield restricted, hubs
+    yield stars, hubs
+    by_colour = np.argsort(coloured(pattern), kind="stable")  # then it needs no more than the columns do
+    yield stars, by_colour
+    yield restricted, by_colour
+    yield restricted, np.arange(pattern.shape[1], dtype=np.int64)

@@ -41,7 +41,9 @@ def on_grid(pattern: Pattern, count: int) -> Ints | None:
     if stencil is None:
         return None
     for widths, factors in _forms(stencil, count):
-        colours = column + sum(factor * (column // width) for width, factor in zip(widths, factors, strict=True))
+        colours = column.copy()
+        for width, factor in zip(widths, factors, strict=True):
+            colours += factor * (column // width)
         colours %= count
         if not clashes(pattern.rows, colours[pattern.cols]):
             return colours
