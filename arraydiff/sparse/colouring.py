@@ -11,7 +11,7 @@ import numpy as np
 
 from arraydiff.sparse.clashes import checked, numbered
 from arraydiff.sparse.greedy import Lists, by_saturation, first_fit, largest_first, numbers
-from arraydiff.sparse.linear import modular, on_grid
+from arraydiff.sparse.linear import repeating
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.search import one_fewer
 from arraydiff.sparse.star import recovery, restricted, stars
@@ -43,14 +43,12 @@ def coloured(pattern: Pattern) -> Ints:
     Attempts from cheap to dear, until one needs as many colours as the longest row has entries: none can do with fewer.
     """
     core, bound = _core(pattern), int(pattern.lengths.max(initial=0))
-    for form in (modular, on_grid):
-        repeated = form(core, max(bound, 1))
-        if repeated is not None:
-            return numbered(pattern, repeated)
+    repeated = repeating(core, [max(bound, 1)])
+    if repeated is not None:
+        return numbered(pattern, repeated)
     best = numbers(_fewest(core, bound))
-    between = range(bound + 1, int(best.max(initial=0)) + 1)
-    forms = (form(core, count) for count in between for form in (modular, on_grid))
-    return numbered(pattern, next((colours for colours in forms if colours is not None), best))
+    repeated = repeating(core, range(bound + 1, int(best.max(initial=0)) + 1))
+    return numbered(pattern, best if repeated is None else repeated)
 
 
 def _core(pattern: Pattern) -> Pattern:
