@@ -169,20 +169,19 @@ def stars_of_ours(pattern: Pattern) -> np.ndarray:
 
 def goals(lines: list[Line], stars: list[Line], large: list[Line]) -> list[Row]:
     def worst(of: list[Line], *peers: str) -> float:
-        return max((line.ratio(peer) for line in of for peer in peers if peer in line.colours), default=1.0)
+        return max(line.ratio(peer) for line in of for peer in peers if peer in line.colours)
 
     grids = [line for line in lines if line.name.startswith("grid") and "permuted" not in line.name]
+    both = worst(lines + large, "scipy", "scipy, in order")
     rows = [
-        Row(
-            "colours over SciPy's, either order, worst pattern",
-            1.0,
-            1.0,
-            worst(lines + large, "scipy", "scipy, in order"),
-        ),
+        Row("colours over SciPy's, either order, worst pattern", 1.0, 1.0, both),
         Row("colours over SciPy's as least_squares has them, worst grid in order", 0.65, 0.65, worst(grids, "scipy")),
-        *[Row(f"colours over {peer}'s, worst pattern", math.inf, 1.0, worst(lines + large, peer)) for peer in COMPILED],
-        Row("colours of Hessians over asdex's, worst pattern", math.inf, 1.0, worst(stars, "asdex")),
     ]
+    for peer in COMPILED:
+        if peer in lines[0].colours:
+            rows.append(Row(f"colours over {peer}'s, worst pattern", math.inf, 1.0, worst(lines + large, peer)))
+    if "asdex" in stars[0].colours:
+        rows.append(Row("colours of Hessians over asdex's, worst pattern", math.inf, 1.0, worst(stars, "asdex")))
     for line in large:
         rows.append(Row(f"{line.name}, {line.pattern.nnz} entries: seconds", 1.0, 0.3, line.seconds["arraydiff"]))
     return rows
