@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["DifferentiationWarning", "NumericalStabilityError"]
+import math
+from collections.abc import Iterable
+
+__all__ = ["DifferentiationWarning", "NumericalStabilityError", "SparsityError"]
 
 
 class DifferentiationWarning(UserWarning):
@@ -28,6 +31,28 @@ class NumericalStabilityError(ArithmeticError):
     ...     print("KINK" in str(error))
     True
     """
+
+
+class SparsityError(ValueError):
+    """The function depends on entries that the sparsity pattern leaves out.
+
+    Attributes
+    ----------
+    rows : tuple of int
+        Outputs whose rows are incomplete; for a Hessian from values alone, none can be told.
+    gap : float
+        How far the derivative along a random direction is off at worst, absolute.
+
+    Examples
+    --------
+    >>> from arraydiff.errors import SparsityError
+    >>> SparsityError("rows 0 and 7 are incomplete", rows=(0, 7), gap=1e-3).rows
+    (0, 7)
+    """
+
+    def __init__(self, message: str, rows: Iterable[int] = (), gap: float = math.nan) -> None:
+        super().__init__(message)
+        self.rows, self.gap = tuple(rows), gap
 
 
 class BudgetSpent(Exception):

@@ -41,6 +41,7 @@ LAYERS = (
     ("engine", "together"),
     ("callables", "plan", "batches", "stepping"),
     ("tally", "blocks"),
+    ("sparse",),
     ("transforms",),
     ("products", "second", "normal", "covariances"),
     ("checking", "estimation", "uncertainty", "validation"),

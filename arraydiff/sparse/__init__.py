@@ -1,0 +1,6 @@
+"""Sparse derivatives: patterns, the colours that make few directions of many columns, and what is recovered from them."""
+
+from arraydiff.errors import SparsityError
+from arraydiff.sparse.sparsity import Sparsity
+
+__all__ = ["Sparsity", "SparsityError"]
