@@ -142,6 +142,27 @@ def _made(
     return over_axes(kind(fun, Options(Argnums.of(argnums), chosen, **given)), in_axes)
 
 
+def _by_pattern(
+    kind: type[Transform],
+    fun: Callable[..., Any],
+    argnums: Any,
+    config: DifferentiationConfig | None,
+    options: dict[str, Any],
+    in_axes: Any,
+    sparsity: Any,
+    verify_pattern: Any,
+    **given: Any,
+) -> Any:
+    """A Jacobian; one of few directions where its pattern is known or to be found."""
+    if sparsity is None:
+        return _made(kind, fun, argnums, config, options, in_axes, **given)
+    from arraydiff.sparse.jacobian import sparse_jacobian  # dense derivatives need none of it
+
+    return sparse_jacobian(
+        kind.title, fun, argnums, sparsity, verify_pattern, config, options, in_axes=in_axes, **given
+    )
+
+
 def over_axes(transform: Transform, in_axes: Any) -> Any:
     """The transform, at every point of a batch where axes are given."""
     if in_axes is not None and transform.options.out is not None:
@@ -263,6 +284,8 @@ def jacobian(
     full_output: bool = False,
     in_axes: Any = None,
     out: Any = None,
+    sparsity: Any = None,
+    verify_pattern: Any = True,
     **options: Any,
 ) -> Any:
     """Jacobian of an array function: shape of the output, then shape of x; an output tree gives a tree.
@@ -276,11 +299,24 @@ def jacobian(
         Where the values go and what is returned: anything that has a shape and can be written by slices, such as a memory map or
         a dataset of h5py, of the shape of the output, then that of x (one array each). A bare call then holds no Jacobian in
         memory; ``.result`` does, beside its error bars.
+    sparsity : pattern, "detect", "trace" or Sparsity, optional
+        Which entries may differ from 0: an array of ``scipy.sparse``, a boolean array (m, n), or (rows, cols, shape), outputs by
+        parameters, both counted along their flat arrays. Then columns that share no row are displaced together, and a sparse
+        matrix comes back: ``csr_array`` on NumPy, ``csr_matrix`` of CuPy, else :class:`arraydiff.sparse.Triplets`. "detect" finds
+        the pattern on the first call and keeps it, "trace" reads it off one call.
+    verify_pattern : bool or "repair", default True
+        Compare the Jacobian with f along one random direction in every call: a pattern of yours that lacks entries raises,
+        a detected one is mended, and "repair" mends yours too. False: it is taken as it is.
 
     Returns
     -------
     callable
         As in :func:`grad`.
+
+    Raises
+    ------
+    SparsityError
+        The pattern lacks entries; ``.rows`` tells of which outputs.
 
     Examples
     --------
@@ -297,7 +333,7 @@ def jacobian(
         "full_output": full_output,
         "out": out,
     }
-    return _made(Jacobian, fun, argnums, config, options, in_axes, **given)
+    return _by_pattern(Jacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, **given)
 
 
 def jacrev(
@@ -311,6 +347,8 @@ def jacrev(
     full_output: bool = False,
     in_axes: Any = None,
     out: Any = None,
+    sparsity: Any = None,
+    verify_pattern: Any = True,
     **options: Any,
 ) -> Any:
     """Jacobian with the signature and the rules of ``jax.jacrev``; see :func:`jacobian`.
@@ -329,7 +367,7 @@ def jacrev(
         "full_output": full_output,
         "out": out,
     }
-    return _made(ReverseJacobian, fun, argnums, config, options, in_axes, **given)
+    return _by_pattern(ReverseJacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, **given)
 
 
 def jacfwd(
@@ -342,6 +380,8 @@ def jacfwd(
     full_output: bool = False,
     in_axes: Any = None,
     out: Any = None,
+    sparsity: Any = None,
+    verify_pattern: Any = True,
     **options: Any,
 ) -> Any:
     """Jacobian with the signature and the rules of ``jax.jacfwd``; see :func:`jacobian`.
@@ -354,7 +394,7 @@ def jacfwd(
     array([[2., 3.]])
     """
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output, "out": out}
-    return _made(ForwardJacobian, fun, argnums, config, options, in_axes, **given)
+    return _by_pattern(ForwardJacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, **given)
 
 
 def hessian(

@@ -90,6 +90,7 @@ class Backend:
 
     def indices(self, which: Sequence[int]) -> Array:
         """Places in an array, for `take`."""
+        which = which.tolist() if isinstance(which, np.ndarray) else which
         return self.xp.asarray(list(which), dtype=self.index_dtype, device=self.device)
 
     _is_host = False
