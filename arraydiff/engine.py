@@ -161,9 +161,7 @@ def streamed(
     return prepared, collector.finish()
 
 
-def opened(
-    problem: Problem, config: DifferentiationConfig, wanted: Wanted, evaluator: Evaluator
-) -> Rounds[Prepared]:
+def opened(problem: Problem, config: DifferentiationConfig, wanted: Wanted, evaluator: Evaluator) -> Rounds[Prepared]:
     """The strategy prepared: what x teaches once."""
     if problem.backend.traced and not (config.fixed_stages or config.method is DifferentiationMethod.COMPLEX_STEP):
         problem.backend.refuse(f"method={config.method.value!r}")

@@ -136,31 +136,17 @@ def _made(
     config: DifferentiationConfig | None,
     options: dict[str, Any],
     in_axes: Any,
+    sparsity: Any = None,
+    verify_pattern: Any = True,
     **given: Any,
 ) -> Any:
+    if sparsity is not None:
+        from arraydiff.sparse.jacobian import sparse_jacobian  # dense derivatives need none of it
+
+        given |= {"in_axes": in_axes, "title": kind.title}
+        return sparse_jacobian(fun, argnums, sparsity, verify_pattern, config, options, **given)
     chosen = config_of(config, options, kind.title)
     return over_axes(kind(fun, Options(Argnums.of(argnums), chosen, **given)), in_axes)
-
-
-def _by_pattern(
-    kind: type[Transform],
-    fun: Callable[..., Any],
-    argnums: Any,
-    config: DifferentiationConfig | None,
-    options: dict[str, Any],
-    in_axes: Any,
-    sparsity: Any,
-    verify_pattern: Any,
-    **given: Any,
-) -> Any:
-    """A Jacobian; one of few directions where its pattern is known or to be found."""
-    if sparsity is None:
-        return _made(kind, fun, argnums, config, options, in_axes, **given)
-    from arraydiff.sparse.jacobian import sparse_jacobian  # dense derivatives need none of it
-
-    return sparse_jacobian(
-        kind.title, fun, argnums, sparsity, verify_pattern, config, options, in_axes=in_axes, **given
-    )
 
 
 def over_axes(transform: Transform, in_axes: Any) -> Any:
@@ -326,14 +312,8 @@ def jacobian(
     array([[2., 0.],
            [0., 4.]])
     """
-    given = {
-        "has_aux": has_aux,
-        "holomorphic": holomorphic,
-        "allow_int": allow_int,
-        "full_output": full_output,
-        "out": out,
-    }
-    return _by_pattern(Jacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, **given)
+    given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
+    return _made(Jacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, out=out, **given)
 
 
 def jacrev(
@@ -360,14 +340,8 @@ def jacrev(
     >>> arraydiff.jacrev(lambda x: x[:1] * x[1])(np.array([3.0, 2.0]))
     array([[2., 3.]])
     """
-    given = {
-        "has_aux": has_aux,
-        "holomorphic": holomorphic,
-        "allow_int": allow_int,
-        "full_output": full_output,
-        "out": out,
-    }
-    return _by_pattern(ReverseJacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, **given)
+    given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
+    return _made(ReverseJacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, out=out, **given)
 
 
 def jacfwd(
@@ -394,7 +368,7 @@ def jacfwd(
     array([[2., 3.]])
     """
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output, "out": out}
-    return _by_pattern(ForwardJacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, **given)
+    return _made(ForwardJacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, **given)
 
 
 def hessian(

@@ -36,7 +36,7 @@ class CupyBackend(Backend):
         # device= is ignored by CuPy's creation functions: the device is the one entered by on_device()
         return self.xp.asarray(value, dtype=dtype, copy=copy)
 
-    def indices(self, which: Sequence[int]) -> Array:
+    def indices(self, which: Sequence[int] | np.ndarray) -> Array:
         return self.xp.asarray(which if isinstance(which, np.ndarray) else list(which), dtype=self.index_dtype)
 
     def read(self, codes: Array) -> list[int]:

@@ -39,6 +39,9 @@ class Verdict:
     unchecked: int  # rows of which nothing can be said: f was not finite along v
 
 
+UNCHECKED = Verdict(np.zeros(0, dtype=np.int64), 0.0, 0.0, 0)
+
+
 def verdict(
     problem: Problem,
     prepared: Prepared,
@@ -83,7 +86,7 @@ def _compared(here: Backend, eps: float, seeds: Seeds, entries: Entries, one: Al
 
 
 def _typical(here: Backend, bars: Array, size: Array) -> Array:
-    """(1,) the middle one of the rows' bars over what the rows do: where truncation cancels along v, a row's own bar says little."""
+    """(1,) the middle one of the rows' bars over what the rows do; where truncation cancels along v, its own bar says little."""
     xp, rows = here.xp, int(size.shape[0])
     if not rows:
         return xp.zeros_like(size)

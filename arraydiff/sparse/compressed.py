@@ -189,7 +189,7 @@ def pushed_lines(
 
 
 def _failed_columns(problem: Problem, here: Backend, prepared: Prepared, seeds: Seeds, entries: Entries) -> np.ndarray:
-    """(n,) bool: columns of this call's lines with an entry at which f failed though it is finite at x; one read where none did."""
+    """(n,) bool: columns of these lines with an entry at which f failed though it is finite at x; one read where none did."""
     xp, pattern = here.xp, seeds.pattern
     failed = (entries.status & int(Status.FAILED)) != 0
     columns = np.zeros(pattern.shape[1], dtype=np.bool_)
@@ -197,14 +197,17 @@ def _failed_columns(problem: Problem, here: Backend, prepared: Prepared, seeds: 
         return columns
     finite = problem.backend.as_numpy(problem.xp.isfinite(prepared.value)).astype(np.bool_)
     columns[pattern.cols[here.as_numpy(failed).astype(np.bool_) & finite[pattern.rows]]] = True
-    return columns & (seeds.lines != NO_LINE)
+    columns &= seeds.lines != NO_LINE
+    return columns
 
 
 def _parted(seeds: Seeds, failed: np.ndarray) -> Ints | None:
-    """Lines of the columns that shared one with a failed one: those that failed in two halves, the others together; None: none did.
+    """Lines of the columns that shared one with a failed one: those that failed in two halves, the others together, if any.
 
     Of n columns to blame for an exception that is log2 of the length of a line, twice, for each.
     """
+    if not failed.any():
+        return None
     lines, parts = seeds.lines, np.full(seeds.lines.shape, NO_LINE, dtype=np.int64)
     shared = np.bincount(lines[lines != NO_LINE], minlength=seeds.count)
     bad = np.zeros(seeds.count, dtype=np.bool_)

@@ -23,7 +23,7 @@ from arraydiff.problem import Problem
 from arraydiff.result import DerivativeResult
 from arraydiff.rounds import lockstep
 from arraydiff.seam import Prepared, Rounds
-from arraydiff.sparse.checking import Verdict, named, unresolved, verdict
+from arraydiff.sparse.checking import UNCHECKED, Verdict, named, unresolved, verdict
 from arraydiff.sparse.colouring import coloured
 from arraydiff.sparse.compressed import JudgedEntries, Recovered, pushed_lines, recovered
 from arraydiff.sparse.pattern import Ints, Pattern
@@ -57,7 +57,12 @@ class Made:
 
     sparsity: Sparsity
     got: Recovered
-    verdict: Verdict | None  # None: it was not checked
+    verdict: Verdict = UNCHECKED
+
+    @property
+    def rows(self) -> Ints:
+        """Those that the entries do not explain."""
+        return self.verdict.rows
 
 
 class SparseJacobian(Transform):
@@ -159,7 +164,8 @@ class SparseJacobian(Transform):
         return None
 
     def _result(self, bound: Bound, derivative: Derivative, told: bool = True) -> Any:
-        assert isinstance(derivative, SparseDerivative) and isinstance(derivative.judged, JudgedEntries)
+        assert isinstance(derivative, SparseDerivative)
+        assert isinstance(derivative.judged, JudgedEntries)
         sparsity = derivative.sparsity
         story = SparseStory(bound, derivative.output.layout, sparsity, derivative.judged, derivative.repaired)
         return replace(
@@ -205,15 +211,15 @@ class Request:
         self._fits(known, int(prepared.value.shape[0]), 0)
         repaired = list[Ints]()
         made = yield from self._made(prepared, known)
-        while made.verdict is not None and made.verdict.rows.size:
-            made = yield from self._confirmed(prepared, made)
-            rows = made.verdict.rows
+        while made.rows.size:
+            made = yield from self._confirmed(made)
+            rows = made.rows
             if not rows.size:
                 break
             grown = yield from self._grown(prepared, made, len(repaired))
             if grown is None:
                 entries = unresolved(self.here, made.sparsity.pattern.rows, rows, made.got.entries)
-                made = replace(made, got=replace(made.got, entries=entries), verdict=None)
+                made = replace(made, got=replace(made.got, entries=entries), verdict=UNCHECKED)
                 notes.append(
                     "some rows disagree with f along a random direction, and no entry outside the pattern was found to explain "
                     "it: f may jump or be noisy there; give noise=, or scale="
@@ -248,7 +254,7 @@ class Request:
         seeds = self._seeds(known.pattern, known.colours, real=real)
         got = yield from recovered(self.problem, self.config, prepared, seeds, self.evaluator)
         if not seeds.checks or self.evaluator.exhausted:
-            return Made(known, got, None)
+            return Made(known, got)
         along = got.along
         if got.lost is not None:  # the direction of the check goes on without those columns
             sound = replace(self, free=self.free & ~got.lost)
@@ -256,9 +262,9 @@ class Request:
             along = (yield from pushed_lines(self.problem, self.config, prepared, checks, self.evaluator)).along
         return Made(known, got, verdict(self.problem, prepared, seeds, got.entries, along))
 
-    def _confirmed(self, prepared: Prepared, made: Made) -> Rounds[Made]:
+    def _confirmed(self, made: Made) -> Rounds[Made]:
         """The rows in doubt once more, by ladders and along another direction: bars of fixed stencils are no promise."""
-        whole, doubted = made.sparsity.pattern, made.verdict.rows if made.verdict is not None else np.zeros(0, np.int64)
+        whole, doubted = made.sparsity.pattern, made.rows
         mine = np.flatnonzero(np.isin(whole.rows, doubted))
         pattern = Pattern(whole.rows[mine].copy(), whole.cols[mine].copy(), whole.shape)
         config = replace(self.config, method=DifferentiationMethod.RICHARDSON, order=None)
@@ -284,12 +290,11 @@ class Request:
         SparsityError
             The pattern is the user's.
         """
-        assert made.verdict is not None
         said, known = made.verdict, made.sparsity
         if not known.detected and self.verify != "repair":
             raise SparsityError(
-                f"sparsity leaves out entries of {named(said.rows)}: along a random direction f and the pattern's Jacobian differ "
-                f"by {said.gap:.2g}, where error bars explain {said.explained:.2g}; add the entries, or pass "
+                f"sparsity leaves out entries of {named(said.rows)}: along a random direction f and its Jacobian differ by "
+                f"{said.gap:.2g}, where error bars explain {said.explained:.2g}; add the entries, or pass "
                 "verify_pattern='repair' to have them found, or sparsity='detect'",
                 said.rows.tolist(),
                 said.gap,
@@ -320,7 +325,7 @@ class Request:
                 f"the pattern takes {known.count} directions for {n} parameters, so that a dense Jacobian is as cheap: row "
                 f"{longest} alone has {known.lower_bound} entries; leave such rows out, or leave out sparsity"
             )
-        if made.verdict is not None and made.verdict.unchecked:
+        if made.verdict.unchecked:
             notes.append(
                 "some rows could not be checked, since f was not finite along the direction of the check: set bounds, or scale"
             )
@@ -342,13 +347,13 @@ class Request:
 
 
 def sparse_jacobian(
-    title: str,
     fun: Callable[..., Any],
     argnums: Any,
     sparsity: Any,
     verify_pattern: Any,
     config: DifferentiationConfig | None,
     options: dict[str, Any],
+    title: str,
     **given: Any,
 ) -> SparseJacobian:
     """The transform, after a look at what does not go with a pattern."""

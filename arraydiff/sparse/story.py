@@ -33,8 +33,8 @@ class SparseStory:
         known, batching = self.sparsity, self.bound.problem.call.batching
         lines = opened("Sparse Jacobian", result, batching.told if batching is not None else "")
         lines.append(
-            f"{known.pattern.nnz} entries of {known.shape[0]} x {known.shape[1]} in {known.count} directions; the longest row has "
-            f"{known.lower_bound}. The pattern is that of the points visited; {VISIBLE}."
+            f"{known.pattern.nnz} entries of {known.shape[0]} x {known.shape[1]} in {known.count} directions; the longest row "
+            f"has {known.lower_bound}. The pattern is that of the points visited; {VISIBLE}."
         )
         if self.repaired.size:
             lines.append(f"The pattern lacked entries of {named(self.repaired)}, which were found and added.")
