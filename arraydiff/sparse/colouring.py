@@ -5,128 +5,109 @@ Curtis, Powell & Reid, J. Inst. Maths Applics 13 (1974) 117; Gebremedhin, Manne 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from arraydiff.sparse.clashes import checked, numbered
+from arraydiff.sparse.greedy import Lists, by_saturation, first_fit, largest_first, numbers
+from arraydiff.sparse.linear import modular, on_grid
 from arraydiff.sparse.pattern import Ints, Pattern
+from arraydiff.sparse.star import recovery, restricted, stars
 
-NO_COLOUR = -1
-"""Of a column without entries: nothing is learnt by moving it."""
+__all__ = ["checked", "coloured", "recovery", "star_coloured"]
+
+WORK = 6_000_000
+"""Steps, each of a column in a row of another, that orders by saturation may take: about a second, and no clock is asked."""
+
+MOST_STARTS = 16
+"""Of orders by saturation: where sixteen need more colours than the longest row has entries, another hardly needs fewer."""
+
+FEWEST = 3
+"""Colours of a star colouring, unless the graph itself is but stars: any path of four has as many."""
+
+SEED = 20_240_229
+"""Of the starts and the hashes: the same pattern always gets the same colours."""
 
 
 def coloured(pattern: Pattern) -> Ints:
-    """A colour for each column; columns with an entry in the same row differ. The same pattern, the same colours."""
-    starts, rows = pattern.column_indptr.tolist(), pattern.rows[pattern.by_columns].tolist()
-    return _numbers(_first_fit(range(pattern.shape[1]), starts, rows, [0] * pattern.shape[0]))
+    """A colour for each column, -1 where it has no entry; two columns with an entry in one row differ.
+
+    Attempts from cheap to dear, until one needs as many colours as the longest row has entries: none can do with fewer.
+    """
+    core, bound = _core(pattern), int(pattern.lengths.max(initial=0))
+    best = np.arange(pattern.shape[1], dtype=np.int64)
+    for attempt in _attempts(core, bound):
+        if attempt.max(initial=0) < best.max(initial=0):
+            best = attempt
+        if best.max(initial=0) < bound:
+            return numbered(pattern, best)
+    between = range(bound + 1, int(best.max(initial=0)) + 1)
+    repeated = (form(core, count) for count in between for form in (modular, on_grid))
+    return numbered(pattern, next((colours for colours in repeated if colours is not None), best))
 
 
-def _first_fit(order: Any, starts: list[int], rows: list[int], used: list[int]) -> list[int]:
-    """The colour of each column as a bit: the lowest that none of its rows has used."""
-    bits = [0] * (len(starts) - 1)
-    for column in order:
-        mine = rows[starts[column] : starts[column + 1]]
-        taken = 0
-        for row in mine:
-            taken |= used[row]
-        bit = ~taken & (taken + 1)
-        for row in mine:
-            used[row] |= bit
-        if mine:
-            bits[column] = bit
-    return bits
+def _core(pattern: Pattern) -> Pattern:
+    """The rows that count: of several equal ones the first, and none of a single entry."""
+    several = np.flatnonzero(pattern.lengths > 1)
+    rows = pattern.rows_of(several)
+    if not several.size:
+        return rows
+    weights = np.random.default_rng(SEED).integers(2**63, size=pattern.shape[1], dtype=np.int64)
+    with np.errstate(over="ignore"):
+        hashes = np.add.reduceat(weights[rows.cols], rows.indptr[:-1])
+    _, first, twin = np.unique(hashes, return_index=True, return_inverse=True)
+    if first.size == several.size:
+        return rows
+    stand_in = rows.rows_of(first[twin])
+    equal = stand_in.nnz == rows.nnz and np.array_equal(stand_in.cols, rows.cols)
+    equal = equal and np.array_equal(stand_in.lengths, rows.lengths)
+    return rows.rows_of(np.sort(first)) if equal else rows  # unequal rows with one hash: merge none
 
 
-def _numbers(bits: list[int]) -> Ints:
-    return np.array([bit.bit_length() - 1 for bit in bits], dtype=np.int64)
+def _attempts(core: Pattern, bound: int) -> Iterator[Ints]:
+    width = core.shape[1]
+    for form in (modular, on_grid):
+        colours = form(core, max(bound, 1))
+        if colours is not None:
+            yield colours
+    lists = Lists.of(core)
+    yield numbers(first_fit(lists, range(width)))
+    order, generator = largest_first(core), np.random.default_rng(SEED)
+    starts = min(MOST_STARTS, WORK // max(int(np.sum(core.lengths**2)), 1))
+    if not starts:
+        yield numbers(first_fit(lists, order.tolist()))
+    for _ in range(starts):
+        yield numbers(by_saturation(lists, order.tolist()))
+        order = generator.permutation(width)
 
 
 def star_coloured(pattern: Pattern) -> Ints:
-    """A colouring of a symmetric pattern from which each entry is recovered directly, as (i, j) or as (j, i)."""
-    if not pattern.symmetric:
-        raise ValueError("star colouring wants a symmetric pattern; pass the pattern of the Hessian, or use jacobian")
-    starts, cols = pattern.indptr.tolist(), pattern.cols.tolist()
-    return _numbers(_star_first_fit(range(pattern.shape[1]), starts, cols))
+    """Colours of a symmetric pattern with which each entry is recovered directly, as (i, j) or as (j, i).
 
-
-def _star_first_fit(order: Any, starts: list[int], neighbours: list[int]) -> list[int]:
-    """Restricted star colouring: of a path v - w - x whose ends share a colour, the middle has a lower one."""
-    count = len(starts) - 1
-    own, seen = [0] * count, [0] * count  # seen: colours around; once w has its own, that one and those below it
-    for v in order:
-        around = [w for w in neighbours[starts[v] : starts[v + 1]] if w != v]
-        taken = 0
-        for w in around:
-            taken |= seen[w]
-        bit = ~taken & (taken + 1)
-        for w in around:
-            if not own[w] or bit < own[w]:
-                seen[w] |= bit
-        if starts[v + 1] > starts[v]:
-            own[v] = bit
-            seen[v] = bit | (seen[v] & (bit - 1))
-    return own
-
-
-def checked(pattern: Pattern, colours: Any) -> Ints:
-    """Colours of the columns from outside, refused where two columns of a row share one."""
-    given = np.asarray(colours)
-    if given.shape != pattern.shape[1:] or (given.size and given.dtype.kind not in "iu"):
-        raise ValueError(
-            f"colours must be {pattern.shape[1]} integers, one a column, got {given.dtype} of shape {given.shape}"
-        )
-    given = given.astype(np.int64)
-    bare = np.flatnonzero(given[pattern.cols] < 0)
-    if bare.size:
-        raise ValueError(
-            f"colours must be >= 0 where a column has entries, got {given[pattern.cols[bare[0]]]} for column "
-            f"{pattern.cols[bare[0]]}"
-        )
-    order = np.lexsort((given[pattern.cols], pattern.rows))
-    rows, hues = pattern.rows[order], given[pattern.cols[order]]
-    twice = np.flatnonzero((rows[1:] == rows[:-1]) & (hues[1:] == hues[:-1]))
-    if twice.size:
-        first, second = pattern.cols[order[twice[0]]], pattern.cols[order[twice[0] + 1]]
-        raise ValueError(
-            f"colours must differ within a row, but columns {first} and {second} of row {rows[twice[0]]} share colour "
-            f"{hues[twice[0]]}; leave colours out to have them made"
-        )
-    return _renumbered(pattern, given)
-
-
-def _renumbered(pattern: Pattern, colours: Ints) -> Ints:
-    """Colours 0, 1, 2, ... in their order; none where a column is without entries."""
-    filled = np.diff(pattern.column_indptr) > 0
-    renumbered = np.full(colours.shape, NO_COLOUR, dtype=np.int64)
-    renumbered[filled] = np.unique(colours[filled], return_inverse=True)[1]
-    return renumbered
-
-
-def recovery(pattern: Pattern, star: Ints) -> Ints:
-    """Where each entry of a symmetric matrix H is found in B = H·V: as ``row * colours + colour``, flat.
-
-    (i, j) and (j, i) have one source between them, so that what is recovered is symmetric to the last bit.
+    Each attempt is given up as soon as it needs as many colours as the best.
     """
-    count = int(star.max(initial=NO_COLOUR)) + 1
-    sources = pattern.rows * count + star[pattern.cols]
-    alone = _alone(sources)
-    mirror = pattern.by_columns  # the k-th entry by columns is the mirror of the k-th by rows
-    upper = pattern.rows <= pattern.cols
-    mine = np.where(upper, alone, ~alone[mirror])
-    if not np.all(alone | alone[mirror]):
-        lost = np.flatnonzero(~(alone | alone[mirror]))[0]
+    if not pattern.symmetric:
         raise ValueError(
-            f"colours must let each entry be recovered, but entry ({pattern.rows[lost]}, {pattern.cols[lost]}) is never "
-            "alone with its colour; leave colours out to have them made"
+            "a star colouring wants a symmetric pattern: pass that of the Hessian with (j, i) for each (i, j), or take "
+            "colours, which need no symmetry"
         )
-    return np.where(mine, sources, sources[mirror])
+    starts, cols = pattern.indptr.tolist(), pattern.cols.tolist()
+    best, limit = [0] * pattern.shape[1], 1 << pattern.shape[1]
+    for colour, order in _star_attempts(pattern):
+        bits = colour(order.tolist(), starts, cols, limit)
+        if bits is not None:
+            best, limit = bits, max(bits, default=0)
+        if limit < 1 << FEWEST:
+            break
+    return numbered(pattern, numbers(best))
 
 
-def _alone(sources: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which numbers occur once."""
-    order = np.argsort(sources, kind="stable")
-    ordered = sources[order]
-    fresh = np.diff(ordered, prepend=-1) != 0
-    alone = np.empty(sources.shape, dtype=np.bool_)
-    alone[order] = fresh & np.append(fresh[1:], True)[: fresh.size]
-    return alone
+def _star_attempts(pattern: Pattern) -> Iterator[tuple[Callable[..., list[int] | None], Ints]]:
+    hubs = np.argsort(-pattern.lengths, kind="stable")
+    yield restricted, hubs
+    yield stars, hubs
+    by_colour = np.argsort(coloured(pattern), kind="stable")  # then it needs no more than the columns do
+    yield stars, by_colour
+    yield restricted, by_colour
+    yield restricted, np.arange(pattern.shape[1], dtype=np.int64)
