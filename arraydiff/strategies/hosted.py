@@ -40,7 +40,7 @@ class Hosted:
             call = replace(problem.call, fun=config.noise, has_aux=False, batch_axis=None, cotangent=None)
             (level,) = backend.to_host(call(backend.copy(problem.x)).values)
             config = replace(config, noise=level)
-        prepared = yield from _translated(problem, self.strategy.prepare(local, config))
+        prepared = yield from translated(problem, self.strategy.prepare(local, config))
         noise = None if prepared.noise is None else backend.asarray(prepared.noise)
         push = partial(_pushed, prepared=prepared, local=local)
         return replace(prepared, value=backend.asarray(prepared.value), noise=noise, pushforward=push)
@@ -57,12 +57,12 @@ def on_host(problem: Problem) -> Problem:
 
 def _pushed(lines: Lines, prepared: Prepared, local: Problem) -> Asking[Pushforward]:
     outer, pushforward = lines.problem, prepared.pushforward
-    pushed = yield from _translated(outer, pushforward(lines.posed(local)))
+    pushed = yield from translated(outer, pushforward(lines.posed(local)))
     parts = (pushed.columns, pushed.error, pushed.steps, pushed.status)
     return Pushforward(*(outer.backend.asarray(part) for part in parts))
 
 
-def _translated(problem: Problem, asking: Asking[T]) -> Generator[Points, Values, T]:
+def translated(problem: Problem, asking: Asking[T]) -> Generator[Points, Values, T]:
     """Points as arrays of x's library, values as arrays of the host."""
     backend, given = problem.backend, None
     carry = partial(backend.from_host, like=problem.x)

@@ -1,0 +1,245 @@
+"""Where detection looks: x or a point beside it, what f gives there, and by how much f must move to count as moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from arraydiff.backends.base import RAY_SEED
+from arraydiff.config import DifferentiationConfig
+from arraydiff.directions import INSIDE, Tangents
+from arraydiff.noise import Noise, given, noise_at
+from arraydiff.probe import Probe, probed
+from arraydiff.problem import Problem
+from arraydiff.seam import Asking, Values
+from arraydiff.sparse.pattern import Ints
+
+Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
+
+QUIET = 16.0
+"""Levels of noise that a change of f must exceed where the noise is rounding, whose level has a floor."""
+
+NOISY, SCARCE = 30.0, 100.0
+"""The same where noise is above rounding and its level is known from two rays, or from one: Student's t has long tails."""
+
+ENOUGH = 4
+"""Degrees of freedom that two rays have."""
+
+WORTH_ANOTHER_RAY = 0.01
+"""Share of noisy outputs from which a second ray pays for itself."""
+
+LEAST_SIZE = 2.0**-4
+"""Of the median of |x|: an entry of x far below it is moved as if it were that large, else its columns drown in rounding."""
+
+PLAIN = 2.0**-46
+"""Relative noise up to which one-sided differences are fine enough to tell columns by."""
+
+UNDECIDED = 16.0
+"""Times eps |f|: the noise assumed where f changes too fast to measure it."""
+
+BLOCK_BYTES = 2**27
+"""Points, and values, of one round: an (n, k) and an (m, k) array."""
+
+ATTEMPTS = 4
+"""A point beside x where f fails is halfway nearer the next time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A point, all on the host."""
+
+    problem: Problem
+    value: Floats  # (m,) f there
+    tolerance: Floats  # (m,) what a change of f must exceed
+    relative: Floats  # (m,) the noise over the size of f and of its change
+    base: Floats  # (n,) by how much each parameter moves at t = 1; 0 where it is fixed
+    behind: Floats  # (n,) how far t may go on the other side
+
+    @property
+    def m(self) -> int:
+        """Outputs."""
+        return int(self.value.size)
+
+    @property
+    def free(self) -> Ints:
+        """The parameters that can move."""
+        return np.flatnonzero(self.base)
+
+    def noise(self, rows: Ints) -> float:
+        """What is typical of some outputs, relative."""
+        levels = self.relative[rows]
+        levels = levels[np.isfinite(levels)]
+        eps = float(self.problem.xp.finfo(self.problem.x.dtype).eps)
+        return max(eps, float(np.median(levels)) if levels.size else eps)
+
+
+@dataclass(frozen=True, eq=False)
+class Seeds:
+    """Directions that each move a part of the parameters: label j of direction b, sizes by which they move."""
+
+    labels: Ints  # (n,) the direction that moves parameter j; -1: none
+    count: int
+    sizes: Sequence[Floats]  # each gives `count` directions of its own
+
+    @property
+    def total(self) -> int:
+        """How many directions."""
+        return self.count * len(self.sizes)
+
+    def columns(self, start: int, stop: int) -> Floats:
+        """(n, stop - start) directions start..stop."""
+        directions = np.zeros((self.labels.size, stop - start))
+        for number, sizes in enumerate(self.sizes):
+            place = self.labels + (number * self.count - start)
+            there = np.flatnonzero((self.labels >= 0) & (place >= 0) & (place < stop - start))
+            directions[there, place[there]] = sizes[there]
+        return directions
+
+
+def random_sizes(n: int, number: int) -> Floats:
+    """n numbers in [1/2, 1], the same ones each time for the same `number`."""
+    return np.random.Generator(np.random.PCG64([RAY_SEED, number])).uniform(0.5, 1.0, n)
+
+
+def place_at(problem: Problem, config: DifferentiationConfig, value: Any) -> Asking[Place]:
+    """x, the noise of f measured where it is not known."""
+    level, factor, size = yield from _level(problem, config, value)
+    flat = numbers(problem, value)
+    base, behind = _sizes(problem, config.scale is None)
+    with np.errstate(all="ignore"):
+        return Place(problem, flat, factor * level, level / size, base, behind)
+
+
+def _level(problem: Problem, config: DifferentiationConfig, value: Any) -> Asking[tuple[Floats, Floats, Floats]]:
+    """(m,) the level of the noise, how many levels count, and the size of f and its change."""
+    noise = noise_at(problem, config, Values(value[:, None]))
+    flat = numbers(problem, value)
+    least = noise.eps * np.abs(flat)
+    if given(config):
+        return np.maximum(numbers(problem, noise.known), least), np.full(flat.shape, NOISY), np.abs(flat)
+    if problem.eps < np.finfo(np.float64).eps / 2 or not isinstance(config.noise, str) or problem.call.measured:
+        return 4 * least, np.full(flat.shape, QUIET), np.abs(flat)
+    one = yield from probed(problem, value, noise.eps)
+    level, freedom, size = _seen(problem, one, noise, flat)
+    noisy = level > QUIET * noise.eps * size
+    if np.mean(noisy) > WORTH_ANOTHER_RAY:
+        two = yield from probed(problem, value, noise.eps, another=True)
+        again, more, _ = _seen(problem, two, noise, flat)
+        total = np.maximum(freedom + more, 1)
+        level, freedom = np.sqrt((freedom * level**2 + more * again**2) / total), total
+    return level, np.where(noisy, np.where(freedom < ENOUGH, SCARCE, NOISY), QUIET), size
+
+
+def _seen(problem: Problem, probe: Probe, noise: Noise, flat: Floats) -> tuple[Floats, Floats, Floats]:
+    """What one ray tells: level, degrees of freedom behind it, size of f and of its change."""
+    level, freedom = numbers(problem, probe.level), numbers(problem, probe.freedom)
+    size = np.abs(flat)
+    if probe.sight is not None:
+        values = numbers(problem, probe.sight.at)
+        reach = probe.sight.spacing * (probe.sight.nodes[-1] - probe.sight.nodes[0])
+        size = size + (np.max(values, axis=1) - np.min(values, axis=1)) / reach
+    told = np.isfinite(level)
+    return np.where(told, level, UNDECIDED * noise.eps * np.abs(flat)), np.where(told, freedom, 1.0), size
+
+
+def _sizes(problem: Problem, own: bool) -> tuple[Floats, Floats]:
+    """(n,) by how much the parameters move, away from 0 or to the roomier side, and the room in t on the other side."""
+    x, size = numbers(problem, problem.x), numbers(problem, problem.scale)
+    if own and size.size:
+        size = np.maximum(size, LEAST_SIZE * float(np.median(size)))
+    size = size * random_sizes(problem.n, 0)
+    towards = np.where(x < 0, -1.0, 1.0)
+    if problem.lower is None or problem.upper is None:
+        return towards * size, np.full(x.shape, np.inf)
+    up, down = numbers(problem, problem.upper) - x, x - numbers(problem, problem.lower)
+    ahead = np.where(towards > 0, up, down)
+    towards = np.where(INSIDE * ahead < size, np.where(up >= down, 1.0, -1.0), towards)
+    ahead, behind = np.where(towards > 0, up, down), np.where(towards > 0, down, up)
+    size = np.minimum(size, ahead)
+    with np.errstate(all="ignore"):
+        return towards * size, np.where(size > 0, behind / size, 0.0)
+
+
+def numbers(problem: Problem, array: Any) -> Floats:
+    """An array of x's library as float64 on the host."""
+    return np.asarray(problem.backend.as_numpy(array), dtype=np.float64)
+
+
+def beside(place: Place, number: int, own: bool) -> Asking[Place | None]:
+    """A point some way off inside the bounds, the same one each time; None where f fails wherever that was tried."""
+    problem = place.problem
+    random = np.random.Generator(np.random.PCG64([RAY_SEED, 1000 + number]))
+    signs = np.where(numbers(problem, problem.x) == 0, 1.0, random.choice(np.array([-1.0, 1.0]), problem.n))
+    signs = np.where(place.behind >= 1, signs, 1.0)
+    way = signs * place.base * random.uniform(0.5, 1.0, problem.n)
+    for attempt in range(ATTEMPTS):
+        origin = Tangents(problem, problem.backend.asarray(way[:, None], problem.x.dtype))
+        points = origin.points(problem.backend.asarray([[INSIDE / 2.0**attempt]], problem.x.dtype))
+        values = yield points
+        _refuse_short(values)
+        value = numbers(problem, values.at[:, 0])
+        if np.any(np.isfinite(value)):
+            return _moved(place, points.column(0), value, own)
+    return None
+
+
+def _moved(place: Place, x: Any, value: Floats, own: bool) -> Place:
+    problem = replace(place.problem, x=x)
+    base, behind = _sizes(problem, own)
+    with np.errstate(all="ignore"):
+        grown = np.abs(value) / np.abs(place.value)
+    grown = np.where(np.isfinite(grown), np.maximum(grown, 1.0), 1.0)
+    return replace(
+        place, problem=problem, value=value, tolerance=place.tolerance * grown, base=base, behind=behind
+    )
+
+
+def moves(place: Place, seeds: Sequence[Seeds], rows: Ints, t: float, central: bool = False) -> Asking[Floats]:
+    """(rows, directions) how fast some outputs change along each direction: NaN where f fails on both sides."""
+    parts = []
+    for part in seeds:
+        width = max(1, BLOCK_BYTES // (8 * (1 + central) * (place.m + part.labels.size)))
+        for start in range(0, part.total, width):
+            directions = part.columns(start, min(start + width, part.total))
+            parts.append((yield from _along(place, directions, rows, t, central)))
+    return np.concatenate(parts, axis=1)
+
+
+def _along(place: Place, directions: Floats, rows: Ints, t: float, central: bool) -> Asking[Floats]:
+    moving = directions != 0
+    behind = np.min(np.where(moving, place.behind[:, None], np.inf), axis=0) >= t
+    origin = place.value[rows][:, None]
+    if central:
+        second = np.where(behind, -t, 2 * t)
+        both = yield from _values(place, directions, rows, np.stack([np.full(second.shape, t), second]))
+        one, two = ((both[r] - origin) / t for r in range(2))
+        slope = np.where(behind, (one - two) / 2, 2 * one - two / 2)
+        return np.where(np.isfinite(slope), slope, np.where(np.isfinite(one), one, np.where(behind, -two, two / 2)))
+    (ahead,) = yield from _values(place, directions, rows, np.full((1, behind.size), t))
+    slope = (ahead - origin) / t
+    lost = behind & np.any(~np.isfinite(slope) & np.isfinite(origin), axis=0)
+    if np.any(lost):
+        which = np.flatnonzero(lost)
+        (back,) = yield from _values(place, directions[:, which], rows, np.full((1, which.size), -t))
+        slope[:, which] = np.where(np.isfinite(slope[:, which]), slope[:, which], (origin - back) / t)
+    return slope
+
+
+def _values(place: Place, directions: Floats, rows: Ints, offsets: Floats) -> Asking[list[Floats]]:
+    """(rows, k) what f gives at each row of offsets (r, k)."""
+    problem, backend = place.problem, place.problem.backend
+    lines = Tangents(problem, backend.asarray(directions, problem.x.dtype))
+    values = yield lines.points(backend.asarray(offsets, problem.x.dtype))
+    _refuse_short(values)
+    at, k = numbers(problem, values.at), directions.shape[1]
+    return [at[rows, r * k : (r + 1) * k] for r in range(offsets.shape[0])]
+
+
+def _refuse_short(values: Values) -> None:
+    if values.short:
+        raise ValueError(
+            "max_evaluations is too small to detect a pattern: give more, or pass the pattern as sparsity=(rows, cols, shape)"
+        )
