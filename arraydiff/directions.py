@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from arraydiff._typing import Array
@@ -257,10 +257,11 @@ class Tangents(Lines):
     def take(self, which: Sequence[int]) -> Tangents:
         xp = self.problem.xp
         chosen = self.problem.backend.indices(which)
-        return Tangents(self.problem, xp.take(self.at, chosen, axis=1))
+        return replace(self, at=xp.take(self.at, chosen, axis=1))
 
     def posed(self, problem: Problem) -> Tangents:
-        return Tangents(problem, *self.problem.backend.to_host(self.at))
+        (at,) = self.problem.backend.to_host(self.at)
+        return replace(self, problem=problem, at=at)
 
     def move(self, offsets: Array, imaginary: bool) -> Array:
         return imaginary_part(self.problem, 0.0, offsets) if imaginary else offsets

@@ -99,6 +99,15 @@ def sizes_of(problem: Problem, config: DifferentiationConfig, real: bool = True)
     return Sizes(signed, seen if seen.any() else None, None)
 
 
+@dataclass(frozen=True)
+class Moved(Tangents):
+    """Lines on which a step of the user's is t = 1: all points are x + k h."""
+
+    @property
+    def step(self) -> Array | None:
+        return None if self.problem.step is None else self.problem.xp.ones_like(self.scale)
+
+
 @dataclass(frozen=True, eq=False)
 class Seeds:
     """Which line moves each column, and where the entries that a line gives stand."""
@@ -140,7 +149,7 @@ class Seeds:
             size = self.sizes.signed[:, None]
             parts.append(xp.where(hit, size, xp.zeros_like(size)))
         parts += [self.checks[line - self.count][:, None] for line in index if line >= self.count]
-        return Tangents(problem, parts[0] if len(parts) == 1 else xp.concat(parts, axis=1))
+        return Moved(problem, parts[0] if len(parts) == 1 else xp.concat(parts, axis=1))
 
 
 def seeds_of(pattern: Pattern, colours: Ints, free: np.ndarray, sizes: Sizes, checks: tuple[Array, ...] = ()) -> Seeds:
@@ -175,7 +184,7 @@ def checks_of(problem: Problem, config: DifferentiationConfig, sizes: Sizes, fre
     for group in (free & ~tight, free & tight):
         if group.any():
             mine = backend.asarray(group, xp.bool)
-            signed = sizes.signed * (xp.abs(random) if group is not None and (group & tight).any() else random)
+            signed = sizes.signed * (xp.abs(random) if (group & tight).any() else random)
             directions.append(xp.where(mine, signed, xp.zeros_like(signed)))
     return tuple(directions)
 
