@@ -319,7 +319,7 @@ def test_fixed_parameters_are_not_moved_and_have_no_colour() -> None:
 @pytest.mark.parametrize("shape", [(5, 12), (12, 5), (0, 5), (5, 0), (1, 1)])
 def test_any_shape_empty_rows_and_columns(shape: tuple[int, int]) -> None:
     random = np.random.default_rng(5)
-    m, n = shape
+    _, n = shape
     a = np.where(random.random(shape) < 0.2, random.normal(size=shape), 0.0)
     x = random.normal(size=n)
     with warnings.catch_warnings():

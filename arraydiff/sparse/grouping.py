@@ -123,7 +123,9 @@ def _split(row: Ints, block: Ints, step: int, blocks: int) -> Entries:
     return row[there], parts[there]
 
 
-def _tested(place: Place, rows: Ints, row: Ints, block: Ints, shift: int, sizes: Floats | None) -> Asking[Entries]:
+def _tested(
+    place: Place, rows: Ints, row: Ints, block: Ints, shift: int, sizes: Floats | None
+) -> Asking[Entries]:
     """Those of the pairs of a row and a block that the row moves with."""
     if not row.size:
         return NONE

@@ -207,10 +207,14 @@ class Request:
         if known is None:
             known = yield from self._detected()
         self._fits(known, self.problem.n, 1)
-        prepared = yield from opened(self.problem, self.config, self._wanted(known), self.evaluator)
+        seeds = self._seeds(known.pattern, known.colours)
+        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make)
+        prepared = yield from opened(self.problem, self.config, wanted, self.evaluator)
         self._fits(known, int(prepared.value.shape[0]), 0)
         repaired = list[Ints]()
-        made = yield from self._made(prepared, known)
+        if prepared.method is DifferentiationMethod.COMPLEX_STEP and self.problem.lower is not None:
+            seeds = self._seeds(known.pattern, known.colours, real=False)  # imaginary parts know no bounds
+        made = yield from self._made(prepared, known, seeds)
         while made.rows.size:
             made = yield from self._confirmed(made)
             rows = made.rows
@@ -226,7 +230,9 @@ class Request:
                 )
                 break
             repaired.append(rows)
-            made = yield from self._made(prepared, grown)
+            real = prepared.method is not DifferentiationMethod.COMPLEX_STEP
+            seeds = self._seeds(grown.pattern, grown.colours, real=real)
+            made = yield from self._made(prepared, grown, seeds)
         unless_all_failed(self.evaluator)
         notes += self._notes(made)
         return self._finished(replace(prepared, notes=(*prepared.notes, *notes)), made, repaired, started)
@@ -239,26 +245,19 @@ class Request:
                 "(outputs, parameters), both counted along their flat arrays"
             )
 
-    def _wanted(self, known: Sparsity) -> Wanted:
-        """What is asked of the engine, for a strategy that wants to know how much it is."""
-        seeds = self._seeds(known.pattern, known.colours)
-        return Wanted(range(seeds.count + len(seeds.checks)), seeds.make)
-
     def _seeds(self, pattern: Pattern, colours: Ints, another: bool = False, real: bool = True) -> Seeds:
         sizes = sizes_of(self.problem, self.config, real)
         checks = checks_of(self.problem, self.config, sizes, self.free, another) if self.verify is not False else ()
         return seeds_of(pattern, colours, self.free, sizes, checks)
 
-    def _made(self, prepared: Prepared, known: Sparsity) -> Rounds[Made]:
-        real = prepared.method is not DifferentiationMethod.COMPLEX_STEP  # imaginary parts know no bounds
-        seeds = self._seeds(known.pattern, known.colours, real=real)
+    def _made(self, prepared: Prepared, known: Sparsity, seeds: Seeds) -> Rounds[Made]:
         got = yield from recovered(self.problem, self.config, prepared, seeds, self.evaluator)
         if not seeds.checks or self.evaluator.exhausted:
             return Made(known, got)
         along = got.along
         if got.lost is not None:  # the direction of the check goes on without those columns
             sound = replace(self, free=self.free & ~got.lost)
-            checks = sound._seeds(known.pattern, np.full_like(known.colours, NO_LINE), real=real)
+            checks = sound._seeds(known.pattern, np.full_like(known.colours, NO_LINE))
             along = (yield from pushed_lines(self.problem, self.config, prepared, checks, self.evaluator)).along
         return Made(known, got, verdict(self.problem, prepared, seeds, got.entries, along))
 

@@ -192,7 +192,9 @@ def _moved(place: Place, x: Any, value: Floats, own: bool) -> Place:
     with np.errstate(all="ignore"):
         grown = np.abs(value) / np.abs(place.value)
     grown = np.where(np.isfinite(grown), np.maximum(grown, 1.0), 1.0)
-    return replace(place, problem=problem, value=value, tolerance=place.tolerance * grown, base=base, behind=behind)
+    return replace(
+        place, problem=problem, value=value, tolerance=place.tolerance * grown, base=base, behind=behind
+    )
 
 
 def moves(place: Place, seeds: Sequence[Seeds], rows: Ints, t: float, central: bool = False) -> Asking[Floats]:

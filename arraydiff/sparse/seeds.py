@@ -101,11 +101,32 @@ def sizes_of(problem: Problem, config: DifferentiationConfig, real: bool = True)
 
 @dataclass(frozen=True)
 class Moved(Tangents):
-    """Lines on which a step of the user's is t = 1: all points are x + k h."""
+    """Tangents of which each moves many parameters, on which a step of the user's is t = 1: all points are x + k h."""
 
     @property
     def step(self) -> Array | None:
         return None if self.problem.step is None else self.problem.xp.ones_like(self.scale)
+
+    def unit(self, sizes: Array) -> Array:
+        xp = self.problem.xp
+        fastest = xp.max(xp.abs(self.at * (1 / sizes)[:, None]), axis=0)
+        return 1 / xp.where(fastest > 0, fastest, xp.ones_like(fastest))
+
+    @cached_property
+    def room(self) -> tuple[Array, Array] | None:
+        problem, xp = self.problem, self.problem.xp
+        if problem.lower is None or problem.upper is None:
+            return None
+        ahead, behind = (self._crossing(room) for room in (problem.upper - problem.x, problem.x - problem.lower))
+        return (
+            1 / xp.maximum(xp.max(ahead, axis=0), -xp.min(behind, axis=0)),
+            1 / xp.maximum(xp.max(behind, axis=0), -xp.min(ahead, axis=0)),
+        )
+
+    def _crossing(self, room: Array) -> Array:
+        """(n, k) what part of this room a parameter takes at t = 1."""
+        least = float(self.problem.xp.finfo(room.dtype).smallest_normal)
+        return self.at * (1 / self.problem.xp.where(room > 0, room, self.problem.xp.full_like(room, least)))[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,8 +184,8 @@ def seeds_of(pattern: Pattern, colours: Ints, free: np.ndarray, sizes: Sizes, ch
 
 def numbered(lines: Ints) -> Ints:
     """The same lines, numbered without gaps."""
-    used = np.unique(lines[lines != NO_LINE])
-    return np.where(lines == NO_LINE, NO_LINE, np.searchsorted(used, lines)).astype(np.int64)
+    used = np.bincount(lines + 1, minlength=1)[1:] > 0
+    return np.concatenate([[NO_LINE], np.cumsum(used) - 1])[lines + 1]
 
 
 def checks_of(problem: Problem, config: DifferentiationConfig, sizes: Sizes, free: np.ndarray, another: bool) -> Any:
