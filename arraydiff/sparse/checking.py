@@ -15,7 +15,7 @@ from arraydiff.backends import Backend
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.seam import Prepared
-from arraydiff.sparse.compressed import Along, Entries, product
+from arraydiff.sparse.compressed import Along, Entries, along_rows
 from arraydiff.sparse.pattern import Ints
 from arraydiff.sparse.seeds import Seeds
 
@@ -80,9 +80,8 @@ def verdict(
 
 def _compared(here: Backend, eps: float, seeds: Seeds, entries: Entries, one: Along) -> tuple[Array, Array]:
     """(m,) by how much each row is off along v, and by how much it may be."""
-    xp, v = here.xp, one.direction
-    far = xp.abs(v)
-    made, size, bars = product(here, seeds, (entries.values, xp.abs(entries.values), entries.error), (v, far, far))
+    xp = here.xp
+    made, size, bars = along_rows(here, seeds, entries.values, entries.error, one.direction)
     off = xp.abs(made - one.column)
     bars = bars + one.error + SUM_ROUNDING * eps * size
     return off, TIMES_THE_BARS * xp.maximum(bars, _typical(here, bars, size) * size)

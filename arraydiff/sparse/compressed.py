@@ -6,7 +6,6 @@ that are to blame are lost.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -112,7 +111,7 @@ class EntriesCollector:
         size = xp.take(self.sizes, cols)
         value, far = xp.take(column, rows) / size, xp.abs(size)
         bar, flags = xp.take(error, rows) / far, xp.take(status, rows)
-        if self.problem.lower is not None and not self.exact:  # a bound may have left little of a size
+        if self.seeds.sizes.shrunk and not self.exact:
             rounded = ROUNDING * self.problem.eps * xp.abs(xp.take(self.x, cols)) / (far * xp.abs(step))
             bar = bar + xp.where(rounded > 0, rounded * xp.abs(value), xp.zeros_like(bar))
         if self.turned is not None:
@@ -239,28 +238,23 @@ class JudgedEntries(Judged):
         return ((status & int(UNVOUCHED)) != 0) | ~passed(xp, columns, error, self.tolerance * size)
 
 
-def padded(here: Backend, rows: Ints, m: int) -> Array:
-    """(m,) where the entry of each row stands among some of different rows; behind the last one where it has none."""
-    slots = np.full(m, rows.size, dtype=np.int64)
-    slots[rows] = np.arange(rows.size)
-    return here.indices(slots)
-
-
-def product(here: Backend, recovered_from: Seeds, entries: Sequence[Array], vectors: Sequence[Array]) -> list[Array]:
-    """Matrices of these entries times one vector (n,) each: (m,), in an order that does not depend on their values."""
-    xp, pattern = here.xp, recovered_from.pattern
+def along_rows(here: Backend, seeds: Seeds, values: Array, error: Array, vector: Array) -> tuple[Array, Array, Array]:
+    """(m,) of each row: the product with a vector (n,), the sum of its sizes, and that of its bars; line by line."""
+    xp, pattern = here.xp, seeds.pattern
     m = pattern.shape[0]
-    totals = [xp.zeros((m,), dtype=part.dtype, device=here.device) for part in entries]
-    nothing = [xp.zeros_like(total[:1]) for total in totals] if m else []
-    for line in range(recovered_from.count):
-        places = recovered_from.places(line)
-        if not places.size:
-            continue
-        index, cols = here.indices(places), here.indices(pattern.cols[places])
-        slots = padded(here, pattern.rows[places], m)
-        for i, (part, vector) in enumerate(zip(entries, vectors, strict=True)):
-            value, times = xp.take(part, index), xp.take(vector, cols)
-            value = xp.where(times == 0, xp.zeros_like(value), value * times)  # what is lost counts where it is moved
-            mine = xp.concat([value, nothing[i]])
-            totals[i] = totals[i] + xp.take(mine, slots)
-    return totals
+    none = xp.zeros((m,), dtype=values.dtype, device=here.device)
+    totals = [none, none, none]
+    for line in range(seeds.count if m else 0):
+        places = seeds.places(line)
+        index, times = here.indices(places), xp.take(vector, here.indices(pattern.cols[places]))
+        value, bar = xp.take(values, index) * times, xp.take(error, index) * xp.abs(times)
+        still = times == 0  # what is lost counts where it is moved
+        value, bar = (xp.where(still, xp.zeros_like(part), part) for part in (value, bar))
+        parts = [value, xp.abs(value), bar]
+        if places.size < m:  # rows without an entry on this line; else their order is that of the pattern
+            slots = np.full(m, places.size, dtype=np.int64)
+            slots[pattern.rows[places]] = np.arange(places.size)
+            where = here.indices(slots)
+            parts = [xp.take(xp.concat([part, none[:1]]), where) for part in parts]
+        totals = [total + part for total, part in zip(totals, parts, strict=True)]
+    return totals[0], totals[1], totals[2]

@@ -29,6 +29,9 @@ WITHIN = 1.0
 ROUNDED = 2.0
 """Wanted steps are within this factor: they are powers of two, and so are sizes."""
 
+SHRUNK = 4
+"""Less than its scale by this, a column's steps round its points more than those of the others."""
+
 RADIX = 2**15
 """Fewer lines are sorted as numbers of 16 bits, ten times as fast."""
 
@@ -68,12 +71,13 @@ class Sizes:
     signed: Array  # (n,)
     tight: np.ndarray | None  # (n,) bool: there is room on one side alone; None: nowhere so
     turned: Array | None  # (n,) bool: it moves to the other side than was asked for; None: none does
+    shrunk: bool = False  # whether a bound has left any of them little of its size
 
 
 def sizes_of(problem: Problem, config: DifferentiationConfig, real: bool = True) -> Sizes:
     """The user's steps to the letter, else powers of two next to the scale, less where bounds are near; one read with bounds."""
     xp, backend = problem.xp, problem.backend
-    size = 2.0 ** xp.round(xp.log2(problem.scale)) if problem.step is None else problem.step
+    size = problem.step if problem.step is not None else 2.0 ** xp.round(xp.log2(problem.scale))
     if problem.lower is None or problem.upper is None or not real:
         return Sizes(size, None, None)
     reach = reach_of(problem, config)
@@ -93,10 +97,12 @@ def sizes_of(problem: Problem, config: DifferentiationConfig, real: bool = True)
         fits = xp.where(fits > 0, fits / room, size)
         size = xp.minimum(size, 2.0 ** xp.floor(xp.log2(xp.minimum(fits, size))))
     signed = xp.where(turned, -size, size)
+    codes = xp.astype(tight, xp.int8) + 2 * xp.astype(size < problem.scale / SHRUNK, xp.int8)
+    seen = backend.as_numpy(codes)
+    sided, shrunk = (seen & 1) != 0, bool(((seen & 2) != 0).any())
     if reach.start:
-        return Sizes(signed, None, turned)
-    seen = backend.as_numpy(xp.astype(tight, xp.int8)).astype(np.bool_)
-    return Sizes(signed, seen if seen.any() else None, None)
+        return Sizes(signed, None, turned if sided.any() else None, shrunk)
+    return Sizes(signed, sided if sided.any() else None, None, shrunk)
 
 
 @dataclass(frozen=True)
@@ -118,10 +124,9 @@ class Moved(Tangents):
         if problem.lower is None or problem.upper is None:
             return None
         ahead, behind = (self._crossing(room) for room in (problem.upper - problem.x, problem.x - problem.lower))
-        return (
-            1 / xp.maximum(xp.max(ahead, axis=0), -xp.min(behind, axis=0)),
-            1 / xp.maximum(xp.max(behind, axis=0), -xp.min(ahead, axis=0)),
-        )
+        up = xp.maximum(xp.max(ahead, axis=0), -xp.min(behind, axis=0))
+        down = xp.maximum(xp.max(behind, axis=0), -xp.min(ahead, axis=0))
+        return 1 / xp.abs(up), 1 / xp.abs(down)  # not 1 / -0
 
     def _crossing(self, room: Array) -> Array:
         """(n, k) what part of this room a parameter takes at t = 1."""
@@ -165,12 +170,13 @@ class Seeds:
         chosen = [line for line in index if line < self.count]
         parts = []
         if chosen:
-            mine = backend.asarray(self.lines, backend.index_dtype)[:, None]
-            hit = mine == backend.asarray(chosen, backend.index_dtype)[None, :]
-            size = self.sizes.signed[:, None]
+            mine = backend.asarray(self.lines, backend.index_dtype)[None, :]
+            hit = mine == backend.asarray(chosen, backend.index_dtype)[:, None]
+            size = self.sizes.signed[None, :]
             parts.append(xp.where(hit, size, xp.zeros_like(size)))
-        parts += [self.checks[line - self.count][:, None] for line in index if line >= self.count]
-        return Moved(problem, parts[0] if len(parts) == 1 else xp.concat(parts, axis=1))
+        parts += [self.checks[line - self.count][None, :] for line in index if line >= self.count]
+        each = parts[0] if len(parts) == 1 else xp.concat(parts)  # a line is one stretch of memory
+        return Moved(problem, xp.matrix_transpose(each))
 
 
 def seeds_of(pattern: Pattern, colours: Ints, free: np.ndarray, sizes: Sizes, checks: tuple[Array, ...] = ()) -> Seeds:
