@@ -7,16 +7,30 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
-from arraydiff.sparse.colouring import checked, coloured, star_coloured
+from arraydiff.sparse.clashes import checked, numbered
+from arraydiff.sparse.colouring import coloured, star_coloured
 from arraydiff.sparse.pattern import Ints, Pattern
+from arraydiff.sparse.star import recovery
 
 __all__ = ["Sparsity"]
 
 NAMED = 8
 """Rows that a sentence names before it says how many more there are."""
+
+FEW = 0.05
+"""Of all rows: if more are dense, the matrix is."""
+
+COLOURINGS = ("colours", "star")
+"""What is made when first asked for, and kept."""
+
+UNSEEN = (
+    "The pattern is that of the points visited. The check in every call cannot see an entry below about 1e-8 of its row: such an "
+    "entry is smaller than the error bars."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,22 +169,115 @@ class Sparsity:
 
     @cached_property
     def dense_rows(self) -> Ints:
-        """Rows so much longer than the others that they alone make the directions many."""
-        return np.zeros(0, dtype=np.int64)
+        """Rows that make the directions many: few, on half of the inputs or more, and twice as long as the others."""
+        lengths = self.pattern.lengths
+        longest = np.argsort(-lengths, kind="stable")
+        few = int(np.count_nonzero(2 * lengths > self.lower_bound))
+        many = 2 * self.lower_bound < self.shape[1] or few > max(1, FEW * self.shape[0])
+        return _read_only(np.sort(longest[: 0 if many else few]))
 
     def explain(self) -> str:
-        """Size, colours and what makes them many, in words."""
-        return f"{self.shape}: {self.pattern.nnz} entries, {self.count} colours"
+        """Size, colours, what makes them many, and what no check can see, in words."""
+        m, n = self.shape
+        source = "found from values of the function" if self.detected else "given"
+        lines = [
+            f"Sparsity pattern of a {m} x {n} matrix, {source}: {self.pattern.nnz} entries.",
+            f"{self.count} colours of columns; the longest row has {self.lower_bound} entries, {self._verdict()}.",
+        ]
+        if "star" in self.__dict__:
+            lines.append(f"{int(self.star.max(initial=-1)) + 1} colours where symmetry gives the rest.")
+        if self.dense_rows.size:
+            lines.append(self._burden())
+        elif 2 * self.count > n > 1:
+            lines.append(f"A dense derivative takes {n} directions: it is about as cheap.")
+        return "\n".join([*lines, UNSEEN])
+
+    def _verdict(self) -> str:
+        return "so no colouring has fewer" if self.optimal else "so at least that many are needed"
+
+    def _burden(self) -> str:
+        one = self.dense_rows.size == 1
+        others = np.delete(self.pattern.lengths, self.dense_rows).max(initial=0)
+        return (
+            f"{_rows(self.dense_rows)} {'depends' if one else 'depend'} on {self._share()} inputs: {self.lower_bound} "
+            f"directions, where the other rows need at least {others}; leave {'it' if one else 'them'} out or pass "
+            f"{'its' if one else 'their'} gradient."
+        )
+
+    def _share(self) -> str:
+        return "all" if self.lower_bound == self.shape[1] else f"up to {self.lower_bound} of {self.shape[1]}"
 
     def save(self, path: str | Path) -> None:
-        """Keep it in a file, in NumPy's format (.npz), with the colours made so far."""
+        """Keep it in a file, in NumPy's format for several arrays, with the colours made so far.
+
+        Parameters
+        ----------
+        path : str or Path
+            Of the file, to the letter; one that is there is written over.
+        """
+        pattern, made = self.pattern, {name: self.__dict__[name] for name in COLOURINGS if name in self.__dict__}
+        if self.given is not None:
+            made["colours"] = self.given
+        with Path(path).open("wb") as file:
+            np.savez_compressed(
+                file, rows=pattern.rows, cols=pattern.cols, shape=self.shape, detected=self.detected, **made
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> Sparsity:
-        """What `save` kept; colours are checked once more."""
-        raise NotImplementedError
+        """What `save` kept.
+
+        Parameters
+        ----------
+        path : str or Path
+            Of the file.
+
+        Returns
+        -------
+        Sparsity
+
+        Raises
+        ------
+        ValueError
+            The file was not written by `save`, or colours in it do not fit the pattern.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                kept = {name: file[name] for name in file.files}
+            pattern = Pattern.of((kept["rows"], kept["cols"], kept["shape"].tolist()))
+            detected = bool(kept["detected"])
+        except (KeyError, TypeError, ValueError, AttributeError, BadZipFile, EOFError) as error:
+            raise ValueError(f"{path} holds no Sparsity; give a file that Sparsity.save has written") from error
+        loaded = cls(pattern, detected, checked(pattern, kept["colours"]) if "colours" in kept else None)
+        if "star" in kept:
+            loaded.__dict__["star"] = _read_only(_fitting(pattern, kept["star"]))
+        return loaded
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for made in state.values():
+            if isinstance(made, np.ndarray):
+                _read_only(made)  # which a pickle does not tell
 
 
 def _read_only(colours: Ints) -> Ints:
     colours.flags.writeable = False
     return colours
+
+
+def _fitting(pattern: Pattern, star: Ints) -> Ints:
+    if star.shape != pattern.shape[1:] or not pattern.symmetric:
+        raise ValueError("star colours must be one a column of a symmetric pattern; make the Sparsity anew")
+    star = numbered(pattern, star)
+    recovery(pattern, star)  # raises where an entry cannot be recovered
+    return star
+
+
+def _rows(which: Ints) -> str:
+    """Rows by number: "Row 3", "Rows 0 and 7", "Rows 0, 1, 2, ... and 40 others"."""
+    if which.size == 1:
+        return f"Row {which[0]}"
+    named = ", ".join(map(str, which[:NAMED].tolist()))
+    if which.size > NAMED:
+        return f"Rows {named} and {which.size - NAMED} others"
+    return "Rows " + " and ".join(named.rsplit(", ", 1))
