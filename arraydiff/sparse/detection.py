@@ -23,11 +23,11 @@ from arraydiff.directions import x_itself
 from arraydiff.evaluator import Evaluator
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking
-from arraydiff.sparse.colouring import coloured
-from arraydiff.sparse.grouping import Entries, Searching, by_columns, grouped
+from arraydiff.sparse.grouping import NONE, Entries, Searching, by_columns, grouped
 from arraydiff.sparse.pattern import Ints, Pattern
-from arraydiff.sparse.places import PLAIN, Place, Seeds, beside, moves, place_at, random_sizes
-from arraydiff.sparse.sketch import CURVATURE, Step, sketched
+from arraydiff.sparse.places import Place, beside, place_at
+from arraydiff.sparse.sketch import sketched
+from arraydiff.sparse.verifying import failing, mended
 from arraydiff.strategies.hosted import on_host, translated
 
 ONE_BY_ONE = 64
@@ -118,36 +118,11 @@ def _sketched(place: Place, rows: Ints, closely: bool) -> Asking[Entries]:
 def _grown(place: Place, pattern: Pattern, search: Searching) -> Asking[Pattern]:
     """The pattern with what rows have beyond it at this point."""
     rows = yield from failing(place, pattern)
-    return _with(pattern, (yield from search(place, rows))) if rows.size else pattern
-
-
-def failing(place: Place, pattern: Pattern) -> Asking[Ints]:
-    """Rows whose entries do not explain how f changes along a random direction; one-sided first, which few then doubt."""
-    rows = np.flatnonzero((pattern.lengths < place.free.size) & np.isfinite(place.value))
     if not rows.size:
-        return rows
-    noise = place.noise(rows)
-    if noise <= PLAIN:
-        t = 4 * noise**0.5
-        rows = yield from _failing(place, pattern, rows, Step(t, False, CURVATURE * t))
-    if rows.size:
-        rows = yield from _failing(place, pattern, rows, Step.of(place, rows, closely=True))
-    return rows
-
-
-def _failing(place: Place, pattern: Pattern, rows: Ints, step: Step) -> Asking[Ints]:
-    part, ratio = pattern.rows_of(rows), random_sizes(place.base.size, 2)
-    colours = coloured(part)
-    seeds = [
-        Seeds(np.where(place.base == 0, -1, colours), int(np.max(colours, initial=-1)) + 1, [place.base]),
-        Seeds(np.where(place.base == 0, -1, 0), 1, [place.base * ratio]),
-    ]
-    slopes = yield from moves(place, seeds, rows, step.t, step.central)
-    along = slopes[part.rows, colours[part.cols]] * ratio[part.cols]
-    explained = np.bincount(part.rows, along, minlength=rows.size)
-    error = 2 * step.error * np.bincount(part.rows, np.abs(along), minlength=rows.size)
-    tolerance = place.tolerance[rows] / step.t * (1 + np.sqrt(part.lengths))
-    return rows[~(np.abs(slopes[:, -1] - explained) <= tolerance + error)]
+        return pattern
+    (one, other), left = yield from mended(place, pattern, rows)
+    more, columns = (yield from search(place, left)) if left.size else NONE
+    return _with(pattern, (np.concatenate([one, more]), np.concatenate([other, columns])))
 
 
 def _with(pattern: Pattern, entries: Entries) -> Pattern:

@@ -10,8 +10,8 @@ import numpy as np
 
 from arraydiff.backends.base import RAY_SEED
 from arraydiff.config import DifferentiationConfig
-from arraydiff.directions import INSIDE, Tangents
-from arraydiff.noise import Noise, given, noise_at
+from arraydiff.directions import INSIDE, Tangents, ray
+from arraydiff.noise import FINEST, given, noise_at
 from arraydiff.probe import Probe, probed
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Values
@@ -48,6 +48,15 @@ ATTEMPTS = 4
 
 
 @dataclass(frozen=True, eq=False)
+class Ray:
+    """How f changes along one more direction: known where its noise was measured."""
+
+    direction: Floats  # (n,)
+    slope: Floats  # (m,)
+    error: Floats  # (m,) absolute, infinite where f changes too fast to tell
+
+
+@dataclass(frozen=True, eq=False)
 class Place:
     """A point, all on the host."""
 
@@ -57,6 +66,7 @@ class Place:
     relative: Floats  # (m,) the noise over the size of f and of its change
     base: Floats  # (n,) by how much each parameter moves at t = 1; 0 where it is fixed
     behind: Floats  # (n,) how far t may go on the other side
+    ray: Ray | None = None  # what the probe of the noise saw on its way
 
     @property
     def m(self) -> int:
@@ -106,43 +116,64 @@ def random_sizes(n: int, number: int) -> Floats:
 
 def place_at(problem: Problem, config: DifferentiationConfig, value: Any) -> Asking[Place]:
     """x, the noise of f measured where it is not known."""
-    level, factor, size = yield from _level(problem, config, value)
-    flat = numbers(problem, value)
+    noise = yield from _level(problem, config, value)
     base, behind = _sizes(problem, config.scale is None)
     with np.errstate(all="ignore"):
-        return Place(problem, flat, factor * level, level / size, base, behind)
+        relative = noise.level / noise.size
+    return Place(problem, numbers(problem, value), noise.factor * noise.level, relative, base, behind, noise.ray)
 
 
-def _level(problem: Problem, config: DifferentiationConfig, value: Any) -> Asking[tuple[Floats, Floats, Floats]]:
-    """(m,) the level of the noise, how many levels count, and the size of f and its change."""
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The noise of each output as far as it is told."""
+
+    level: Floats  # (m,)
+    factor: Floats  # (m,) how many levels count as a change of f
+    size: Floats  # (m,) of f and of its change
+    ray: Ray | None = None
+
+
+def _level(problem: Problem, config: DifferentiationConfig, value: Any) -> Asking[Level]:
     noise = noise_at(problem, config, Values(value[:, None]))
     flat = numbers(problem, value)
     least = noise.eps * np.abs(flat)
     if given(config):
-        return np.maximum(numbers(problem, noise.known), least), np.full(flat.shape, NOISY), np.abs(flat)
-    if problem.eps < np.finfo(np.float64).eps / 2 or not isinstance(config.noise, str) or problem.call.measured:
-        return 4 * least, np.full(flat.shape, QUIET), np.abs(flat)
+        return Level(np.maximum(numbers(problem, noise.known), least), np.full(flat.shape, NOISY), np.abs(flat))
+    if problem.eps < FINEST or not isinstance(config.noise, str) or problem.call.measured:
+        return Level(4 * least, np.full(flat.shape, QUIET), np.abs(flat))
     one = yield from probed(problem, value, noise.eps)
-    level, freedom, size = _seen(problem, one, noise, flat)
+    level, freedom = _told(problem, one, least)
+    size, seen, amplified = _seen(problem, one, flat)
     noisy = level > QUIET * noise.eps * size
     if np.mean(noisy) > WORTH_ANOTHER_RAY:
         two = yield from probed(problem, value, noise.eps, another=True)
-        again, more, _ = _seen(problem, two, noise, flat)
+        again, more = _told(problem, two, least)
         total = np.maximum(freedom + more, 1)
         level, freedom = np.sqrt((freedom * level**2 + more * again**2) / total), total
-    return level, np.where(noisy, np.where(freedom < ENOUGH, SCARCE, NOISY), QUIET), size
+    factor = np.where(noisy, np.where(freedom < ENOUGH, SCARCE, NOISY), QUIET)
+    return Level(level, factor, size, seen and replace(seen, error=seen.error + factor * level * amplified))
 
 
-def _seen(problem: Problem, probe: Probe, noise: Noise, flat: Floats) -> tuple[Floats, Floats, Floats]:
-    """What one ray tells: level, degrees of freedom behind it, size of f and of its change."""
+def _told(problem: Problem, probe: Probe, least: Floats) -> tuple[Floats, Floats]:
+    """What one ray tells: level, and degrees of freedom behind it."""
     level, freedom = numbers(problem, probe.level), numbers(problem, probe.freedom)
-    size = np.abs(flat)
-    if probe.sight is not None:
-        values = numbers(problem, probe.sight.at)
-        reach = probe.sight.spacing * (probe.sight.nodes[-1] - probe.sight.nodes[0])
-        size = size + (np.max(values, axis=1) - np.min(values, axis=1)) / reach
     told = np.isfinite(level)
-    return np.where(told, level, UNDECIDED * noise.eps * np.abs(flat)), np.where(told, freedom, 1.0), size
+    return np.where(told, level, UNDECIDED * least), np.where(told, freedom, 1.0)
+
+
+def _seen(problem: Problem, probe: Probe, flat: Floats) -> tuple[Floats, Ray | None, float]:
+    """Size of f and of its change along the ray, the slope there, and by what its error exceeds the noise."""
+    if probe.sight is None:
+        return np.abs(flat), None, 0.0
+    sight = probe.sight
+    values, nodes = numbers(problem, sight.values(problem.xp)), sight.spacing * np.array([0.0, *sight.nodes])
+    change = (np.max(values, axis=1) - np.min(values, axis=1)) / (nodes[-1] - nodes[1])
+    high, low = (np.linalg.pinv(np.vander(nodes, terms, increasing=True))[1] for terms in (nodes.size, nodes.size - 2))
+    moved = values - flat[:, None]
+    slope = moved @ high
+    error = np.where(np.isfinite(numbers(problem, probe.level)), np.abs(slope - moved @ low), np.inf)
+    way = numbers(problem, ray(replace(problem, step=None)).at[:, 0])
+    return np.abs(flat) + change, Ray(way, slope, error), float(np.sum(np.abs(high)))
 
 
 def _sizes(problem: Problem, own: bool) -> tuple[Floats, Floats]:
@@ -193,7 +224,7 @@ def _moved(place: Place, x: Any, value: Floats, own: bool) -> Place:
         grown = np.abs(value) / np.abs(place.value)
     grown = np.where(np.isfinite(grown), np.maximum(grown, 1.0), 1.0)
     return replace(
-        place, problem=problem, value=value, tolerance=place.tolerance * grown, base=base, behind=behind
+        place, problem=problem, value=value, tolerance=place.tolerance * grown, base=base, behind=behind, ray=None
     )
 
 

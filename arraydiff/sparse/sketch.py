@@ -7,7 +7,8 @@ what was read.  After invertible Bloom lookup tables: Eppstein & Goodrich, IEEE 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -24,13 +25,13 @@ MODULI = (3, 4, 5, 7, 9, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61,
 SATURATED = 0.75
 """Share of the sums that a row may move with: beyond it few entries stand alone, and the digits are not asked for."""
 
-LEAP = 1.5
+LEAP = 1.3
 """Times the last modulus, where rows moved with all of its sums."""
 
 DENSE_FROM = 17
 """Modulus from which a row that moves with every sum is asked whether it is dense."""
 
-STALLED = 3
+STALLED = 2
 """Tables in turn that did not help, after which other ways go on."""
 
 LARGEST_BASE = 2**12
@@ -42,10 +43,22 @@ RESOLVED = 0.02
 CURVATURE = 8.0
 """A one-sided difference is off by up to this many t, a central one by half as many t squared: f'' of that many f' over scale."""
 
+ALLOWANCES = (0.125, 1.0, 16.0)
+"""Of that error, one after the other: with much of it two columns pass for one more often, with little a curved row is not read."""
+
+LOOSE = 16.0
+"""Of that error: the second confirmation is there for what passes the first by accident."""
+
+CONVINCING = 0.05
+"""Of the rows: fewer that look like a band are no band."""
+
 WRONG_DIGIT = 0.25
 """A digit whose error may be larger is not told."""
 
-MOSTLY = 0.9
+MOST_GUESSES = 2**24
+"""Columns of all rows that remainders are compared with."""
+
+MOSTLY = 0.7
 """Of the rows: a table that leaves more of them open has not helped."""
 
 ROUNDS = 64
@@ -129,7 +142,19 @@ class Sketch:
         explained = np.bincount(row, along, minlength=count)
         error = 2 * self.step.error * np.bincount(row, np.abs(along), minlength=count)
         several = 1 + np.sqrt(np.bincount(row, minlength=count))
-        return np.abs(self.check - explained) <= self.tolerance * several + error
+        one = np.abs(self.check - explained) <= self.tolerance * several + error
+        return one & self._seen_by_the_probe(row, column, slope)
+
+    def _seen_by_the_probe(self, row: Ints, column: Ints, slope: Floats) -> np.ndarray:
+        """The same along the ray of the probe, where that knows: of many rows some agree with one direction by accident."""
+        ray, base, count = self.place.ray, self.place.base, self.rows.size
+        if ray is None:
+            return np.ones(count, dtype=np.bool_)
+        along = slope * ray.direction[column] / base[column]
+        explained = np.bincount(row, along, minlength=count)
+        several = 1 + np.sqrt(np.bincount(row, minlength=count))
+        error = LOOSE * self.step.error * np.bincount(row, np.abs(along), minlength=count) + self.tolerance * several
+        return ~(np.abs(ray.slope[self.rows] - explained) > ray.error[self.rows] + error)
 
     @property
     def share(self) -> Floats:
@@ -221,31 +246,38 @@ def banded(sketch: Sketch) -> tuple[Entries, np.ndarray]:
     column = columns[row, sums]
     done = np.bincount(row, ~there[row, sums], minlength=sketch.rows.size) == 0
     column = np.where(there[row, sums], column, 0)
-    return (row, column), done & sketch.confirmed(row, column, table.plain[row, sums])
+    done &= sketch.confirmed(row, column, table.plain[row, sums])
+    filled = np.bincount(row, minlength=done.size) > 0
+    if np.count_nonzero(done & filled) < CONVINCING * np.count_nonzero(filled):
+        done &= ~filled  # some of many rows agree by accident
+    return (row, column), done
 
 
 def peeled(sketch: Sketch) -> tuple[Entries, np.ndarray]:
     """What the tables tell together, and of which rows that is all: confirmed, with nothing left over in any sum."""
-    entries, done = _peel(sketch, sketch.tables)
-    every = [entries]
-    weighted = [table for table in sketch.tables if table.weighted is not None]
-    for table in weighted if len(weighted) > 1 else ():  # two columns may have passed for one there
-        left = np.flatnonzero(~done)
+    every: list[Entries] = []
+    left = np.arange(sketch.rows.size)
+    for tables, error in _attempts(sketch):
+        part = sketch.take(left)
+        (row, column), done = _peel(part, [table.rows(left) for table in tables], error)
+        kept = done[row]
+        every.append((left[row[kept]], column[kept]))
+        left = left[~done]
         if not left.size:
             break
-        part = sketch.take(left)
-        others = [replace(one, weighted=None) if one.k == table.k else one for one in part.tables]
-        (row, column), more = _peel(part, others)
-        kept = more[row]
-        every.append((left[row[kept]], column[kept]))
-        every[0] = _without(every[0], left[more])
-        done[left[more]] = True
+    done = np.ones(sketch.rows.size, dtype=np.bool_)
+    done[left] = False
     return (np.concatenate([one for one, _ in every]), np.concatenate([other for _, other in every])), done
 
 
-def _without(entries: Entries, rows: Ints) -> Entries:
-    kept = ~np.isin(entries[0], rows)
-    return entries[0][kept], entries[1][kept]
+def _attempts(sketch: Sketch) -> Iterator[tuple[Sequence[Table], float]]:
+    """All tables, with little allowance for curvature, then much; each distrusted: two columns may have passed for one there."""
+    tables, error = sketch.tables, sketch.step.error
+    for allowance in ALLOWANCES:
+        yield tables, allowance * error
+    weighted = [table for table in tables if table.weighted is not None]
+    for table in weighted if len(weighted) > 1 else ():
+        yield [replace(one, weighted=None) if one is table else one for one in tables], error
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,6 +304,12 @@ class Remains:
             for digit in range(self.table.digits):
                 np.subtract.at(self.weighted[digit], place, slope * self.table.weight(column, digit))
 
+    def largest(self) -> tuple[Ints, Floats, Floats]:
+        """(R,) the sum that is largest in each row: its remainder, its slope, and how uncertain that is."""
+        remainder = np.argmax(np.abs(self.plain), axis=1)
+        every = np.arange(remainder.size)
+        return remainder, self.plain[every, remainder], self.slack[every, remainder]
+
     def singles(self, error: float, n: int) -> tuple[Ints, Ints, Floats]:
         """Row, column and slope where a sum looks like one entry alone."""
         table = self.table
@@ -291,8 +329,8 @@ class Remains:
         return row[sound], column[sound], slope[sound]
 
 
-def _peel(sketch: Sketch, tables: Sequence[Table]) -> tuple[Entries, np.ndarray]:
-    n, count, error = sketch.place.base.size, sketch.rows.size, sketch.step.error
+def _peel(sketch: Sketch, tables: Sequence[Table], error: float) -> tuple[Entries, np.ndarray]:
+    n, count = sketch.place.base.size, sketch.rows.size
     remains = [Remains.of(table, sketch.tolerance) for table in tables]
     first = [sketch.hot(table) for table in tables]
     row, column, slope = NONE[0], NONE[0], np.zeros(0)
@@ -300,14 +338,34 @@ def _peel(sketch: Sketch, tables: Sequence[Table]) -> tuple[Entries, np.ndarray]
         singles = [one.singles(error, n) for one in remains if one.weighted is not None]
         fresh = _chosen(sketch, tables, first, singles, row * n + column)
         if not fresh[0].size:
+            fresh = _chosen(sketch, tables, first, [_by_remainders(remains, n)], row * n + column)
+        if not fresh[0].size:
             break
-        tolerance = sketch.tolerance[fresh[0]] + error * np.abs(fresh[2])
+        tolerance = sketch.tolerance[fresh[0]] + sketch.step.error * np.abs(fresh[2])
         for one in remains:
             one.take(*fresh, tolerance)
         row, column, slope = (np.concatenate(pair) for pair in zip((row, column, slope), fresh, strict=True))
     empty = np.logical_and.reduce([np.all(np.abs(one.plain) <= one.slack, axis=1) for one in remains])
     assert empty.size == count
     return (row, column), empty & sketch.confirmed(row, column, slope)
+
+
+def _by_remainders(remains: Sequence[Remains], n: int) -> tuple[Ints, Ints, Floats]:
+    """The column of what is largest in every table, where its remainders tell it: for slopes too curved or small for digits."""
+    last = max(remains, key=lambda one: one.table.k)
+    largest, slope, slack = last.largest()
+    rows = np.flatnonzero(np.abs(slope) > slack)
+    blocks = -(-n // last.table.k)
+    if math.lcm(*(one.table.k for one in remains)) < n or rows.size * blocks > MOST_GUESSES:
+        return NONE[0], NONE[0], np.zeros(0)
+    columns = largest[rows][:, None] + last.table.k * np.arange(blocks)[None, :]
+    possible = columns < n
+    for one in remains:
+        remainder, same, unsure = one.largest()
+        agrees = np.abs(same - slope)[rows] <= (unsure + slack)[rows]
+        possible &= ~agrees[:, None] | (columns % one.table.k == remainder[rows][:, None])
+    alone = np.flatnonzero(np.count_nonzero(possible, axis=1) == 1)
+    return rows[alone], columns[alone, np.argmax(possible[alone], axis=1)], slope[rows[alone]]
 
 
 def _chosen(
