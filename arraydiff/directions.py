@@ -152,12 +152,13 @@ class Columns(Lines):
     """Identity columns, by index."""
 
     problem: Problem
-    index: tuple[int, ...]
+    index: Sequence[int]
 
     @cached_property
     def where(self) -> Array | None:
         """The indices on the device; None where they are all of them."""
-        if self.index == tuple(range(self.problem.n)):
+        every = range(self.problem.n)
+        if self.index == every or (len(self.index) == len(every) and self.index == tuple(every)):
             return None
         return self.problem.backend.indices(self.index)
 

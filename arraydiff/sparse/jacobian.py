@@ -111,7 +111,7 @@ class SparseJacobian(Transform):
             known = self.found.get("pattern", self.given)
             if known is None and self.way == "trace":
                 known = self._traced(bound)
-            request = Request(problem, config, np.asarray(_free(bound)), self.verify, evaluator)
+            request = Request(problem, config, _free(bound), self.verify, evaluator)
             derivative = evaluator.drive(request.derivation(known))
         if derivative.sparsity is not self.given:
             self.found["pattern"] = derivative.sparsity
@@ -180,6 +180,8 @@ class SparseJacobian(Transform):
 
 def _free(bound: Bound) -> np.ndarray:
     """(n,) bool: the parameters that can move."""
+    if len(bound.index) == bound.problem.n:
+        return np.ones(bound.problem.n, dtype=np.bool_)
     free = np.zeros(bound.problem.n, dtype=np.bool_)
     free[np.asarray(bound.index, dtype=np.int64)] = True
     return free
