@@ -13,8 +13,9 @@ from hypothesis.extra.numpy import arrays
 
 from arraydiff.sparse import colouring
 from arraydiff.sparse.colouring import checked, coloured, recovery, star_coloured
-from arraydiff.sparse.greedy import numbers
+from arraydiff.sparse.greedy import Lists, numbers
 from arraydiff.sparse.pattern import Pattern
+from arraydiff.sparse.search import one_fewer
 from arraydiff.sparse.star import restricted, stars
 from benchmarks.sparse_patterns import arrow, banded, block_diagonal, grid, permuted
 
@@ -55,11 +56,16 @@ def test_no_row_sees_a_colour_twice(matrix: np.ndarray) -> None:
 
 
 @given(MATRICES)
-def test_each_attempt_is_a_colouring_by_itself(matrix: np.ndarray) -> None:
-    pattern = Pattern.of(matrix)
-    core = colouring._core(pattern)
-    for attempt in colouring._attempts(core, int(pattern.lengths.max(initial=0))):
-        assert_each_row_sees_a_colour_once(matrix & matrix.any(axis=0), np.where(matrix.any(axis=0), attempt, -1))
+def test_each_attempt_and_a_search_from_it_are_colourings_by_themselves(matrix: np.ndarray) -> None:
+    pattern, filled = Pattern.of(matrix), matrix.any(axis=0)
+    lists = Lists.of(pattern)
+    for bits in colouring._attempts(pattern, lists, 3) if matrix.size else ():
+        assert_each_row_sees_a_colour_once(matrix, np.where(filled, numbers(bits), -1))
+        better, left = one_fewer(lists, bits, 500) if max(bits) > 1 else (None, 0)
+        assert left < 500
+        if better is not None:
+            assert_each_row_sees_a_colour_once(matrix, np.where(filled, numbers(better), -1))
+            assert 0 < max(better) < max(bits)
 
 
 @given(SQUARES, st.booleans())
@@ -132,8 +138,9 @@ def test_a_band_with_a_gap_needs_a_colour_more_than_its_rows_have_entries() -> N
 
 
 def test_where_greedy_orders_fail_colours_that_repeat_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(colouring, "_attempts", lambda core, bound: [np.arange(core.shape[1])])
-    assert coloured(KNOWN["grid of three axes"][0]).max() + 1 == 8  # j mod 8, or a form of the coordinates
+    monkeypatch.setattr(colouring, "_fewest", lambda core, bound: [1 << column for column in range(core.shape[1])])
+    matrix = np.eye(60, dtype=bool) | np.eye(60, k=1, dtype=bool) | np.eye(60, k=3, dtype=bool)
+    assert np.array_equal(coloured(Pattern.of(matrix)), np.arange(60) % 4)
 
 
 STARS = {
@@ -170,6 +177,7 @@ def test_the_same_pattern_gets_the_same_colours() -> None:
 
 def test_dense_rows_beyond_the_budget_are_coloured_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(colouring, "WORK", 1)
+    monkeypatch.setattr(colouring, "SEARCH", 1)
     matrix = np.random.default_rng(2).random((60, 40)) < 0.2
     assert_each_row_sees_a_colour_once(matrix, coloured(Pattern.of(matrix)))
 
@@ -216,3 +224,15 @@ def test_a_recovery_from_colours_that_will_not_do_names_the_entry() -> None:
     path = Pattern.of(banded(4, 1))
     with pytest.raises(ValueError, match=r"entry \(1, 2\) is never alone with its colour"):
         recovery(path, np.array([0, 1, 0, 1]))
+
+
+def test_a_search_finds_homes_for_the_columns_of_a_colour_too_many() -> None:
+    pattern = permuted(grid(12, 12))
+    lists = Lists.of(pattern)
+    bits = [1 << column for column in range(pattern.shape[1])]
+    while True:
+        better, _ = one_fewer(lists, bits, 100_000)
+        if better is None:
+            break
+        bits = better
+    assert checked(pattern, numbers(bits)).max() + 1 <= 8

@@ -6,7 +6,7 @@ the coordinates in which x counts once. Goldfarb & Toint, Math. Comp. 43 (1984) 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 import numpy as np
@@ -27,19 +27,28 @@ MOST_FORMS = 8
 """Forms that fit the longest row and are then tried on all rows, for a pair of widths."""
 
 
-def modular(pattern: Pattern, count: int) -> Ints | None:
-    """Column j gets colour j mod `count`, if that will do."""
+def repeating(pattern: Pattern, counts: Iterable[int]) -> Ints | None:
+    """Colours that repeat along the columns, or along each axis of a grid, with the first of `counts` that will do."""
+    stencil = _stencil(pattern)
+    for count in counts:
+        colours = _modular(pattern, count)
+        if colours is None and stencil is not None:
+            colours = _on_grid(pattern, stencil, count)
+        if colours is not None:
+            return colours
+    return None
+
+
+def _modular(pattern: Pattern, count: int) -> Ints | None:
+    """Column j gets colour j mod `count`."""
     rows, cols = pattern.rows, pattern.cols
     if clashes(rows[:HEAD], cols[:HEAD] % count) or clashes(rows, cols % count):
         return None
     return np.arange(pattern.shape[1], dtype=np.int64) % count
 
 
-def on_grid(pattern: Pattern, count: int) -> Ints | None:
-    """`count` colours that repeat along each axis of a grid, if the pattern is that of a stencil on one."""
-    stencil, column = _stencil(pattern), np.arange(pattern.shape[1], dtype=np.int64)
-    if stencil is None:
-        return None
+def _on_grid(pattern: Pattern, stencil: Ints, count: int) -> Ints | None:
+    column = np.arange(pattern.shape[1], dtype=np.int64)
     for widths, factors in _forms(stencil, count):
         colours = column.copy()
         for width, factor in zip(widths, factors, strict=True):
