@@ -7,7 +7,6 @@ fails or gives NaN counts as having moved, never as "no entry"; fixed parameters
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +24,7 @@ from arraydiff.problem import Problem
 from arraydiff.seam import Asking
 from arraydiff.sparse.grouping import NONE, Entries, Searching, by_columns, grouped
 from arraydiff.sparse.pattern import Ints, Pattern
-from arraydiff.sparse.places import Place, beside, place_at
+from arraydiff.sparse.places import Flags, Place, beside, place_at
 from arraydiff.sparse.sketch import sketched
 from arraydiff.sparse.verifying import failing, mended
 from arraydiff.strategies.hosted import on_host, translated
@@ -133,7 +132,7 @@ def _with(pattern: Pattern, entries: Entries) -> Pattern:
     return pattern.with_entries(*entries)
 
 
-def _refuse_unseen(seen: np.ndarray) -> None:
+def _refuse_unseen(seen: Flags) -> None:
     unseen = np.flatnonzero(~seen)
     if unseen.size:
         shown = ", ".join(map(str, unseen[:NAMED])) + (", ..." if unseen.size > NAMED else "")
@@ -147,7 +146,7 @@ def detect_pattern(
     fun: Callable[..., Any], x: Any, points: int = 3, method: str = "sketch", options: dict[str, Any] | None = None
 ) -> Pattern:
     """The pattern of a function of the user's; options are fields of the config."""
-    if isinstance(points, bool) or not isinstance(points, int) or points < 1:
+    if not _is_count(points):
         raise ValueError(f"points wants a whole number >= 1, got {points!r}")
     if method not in METHODS:
         raise ValueError(f"method wants one of {', '.join(map(repr, METHODS))}, got {method!r}")
@@ -163,6 +162,10 @@ def detect_pattern(
             problem = batched(problem, config, {}, check)
         (pattern,) = Evaluator(problem, config, check).run([_whole(problem, config, points, method)])
     return pattern
+
+
+def _is_count(points: object) -> bool:
+    return isinstance(points, int) and not isinstance(points, bool) and points >= 1
 
 
 def _whole(problem: Problem, config: DifferentiationConfig, points: int, method: str) -> Asking[Pattern]:

@@ -14,7 +14,7 @@ import numpy as np
 from arraydiff.seam import Asking
 from arraydiff.sparse.colouring import coloured
 from arraydiff.sparse.pattern import Ints, Pattern
-from arraydiff.sparse.places import Floats, Place, Seeds, moves
+from arraydiff.sparse.places import Flags, Floats, Place, Seeds, moves
 
 FIRST_BLOCKS = 8
 """At the first level: one evaluation each."""
@@ -42,7 +42,7 @@ def step_of(place: Place, rows: Ints) -> float:
     return float(min(4 * place.noise(rows) ** (1 / 3), 2.0**-6))
 
 
-def hot(place: Place, labels: Ints, count: int, rows: Ints, sizes: Floats | None = None) -> Asking[np.ndarray]:
+def hot(place: Place, labels: Ints, count: int, rows: Ints, sizes: Floats | None = None) -> Asking[Flags]:
     """(rows, count) whether a row moves with the parameters of each label; failing counts as moving."""
     t = step_of(place, rows)
     seeds = Seeds(labels, count, [place.base if sizes is None else sizes])
@@ -95,17 +95,17 @@ def grouped(place: Place, rows: Ints, sizes: Floats | None = None) -> Asking[Ent
         if shift == 0:
             found.append((rows[row], block))
             break
-        if DENSE_BLOCKS <= blocks and n >= LEAST_SIZE_DENSE * DENSE_BLOCKS:
+        if blocks >= DENSE_BLOCKS and n >= LEAST_SIZE_DENSE * DENSE_BLOCKS:
             dense = np.bincount(row, minlength=rows.size) > DENSE_SHARE * blocks
             found.append(whole(place, rows[np.flatnonzero(dense)]))
             row, block = row[~dense[row]], block[~dense[row]]
-        step = _levels(row, block, blocks, shift, n)
+        step = _levels(row, blocks, shift, n)
         shift, blocks = shift - step, (n - 1 >> shift - step) + 1
         row, block = _split(row, block, step, blocks)
     return np.concatenate([one for one, _ in found]), np.concatenate([other for _, other in found])
 
 
-def _levels(row: Ints, block: Ints, blocks: int, shift: int, n: int) -> int:
+def _levels(row: Ints, blocks: int, shift: int, n: int) -> int:
     """How many levels down to go: one, but straight to where density shows for a row that looks dense."""
     fullest = np.max(np.bincount(row), initial=0)
     if fullest <= DENSE_SHARE * blocks or blocks >= DENSE_BLOCKS:
@@ -123,9 +123,7 @@ def _split(row: Ints, block: Ints, step: int, blocks: int) -> Entries:
     return row[there], parts[there]
 
 
-def _tested(
-    place: Place, rows: Ints, row: Ints, block: Ints, shift: int, sizes: Floats | None
-) -> Asking[Entries]:
+def _tested(place: Place, rows: Ints, row: Ints, block: Ints, shift: int, sizes: Floats | None) -> Asking[Entries]:
     """Those of the pairs of a row and a block that the row moves with."""
     if not row.size:
         return NONE

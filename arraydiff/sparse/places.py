@@ -18,6 +18,7 @@ from arraydiff.seam import Asking, Values
 from arraydiff.sparse.pattern import Ints
 
 Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
+Flags: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
 QUIET = 16.0
 """Levels of noise that a change of f must exceed where the noise is rounding, whose level has a floor."""
@@ -142,23 +143,32 @@ def _level(problem: Problem, config: DifferentiationConfig, value: Any) -> Askin
     if problem.eps < FINEST or not isinstance(config.noise, str) or problem.call.measured:
         return Level(4 * least, np.full(flat.shape, QUIET), np.abs(flat))
     one = yield from probed(problem, value, noise.eps)
-    level, freedom = _told(problem, one, least)
+    level, freedom = _told(problem, one)
     size, seen, amplified = _seen(problem, one, flat)
     noisy = level > QUIET * noise.eps * size
     if np.mean(noisy) > WORTH_ANOTHER_RAY:
         two = yield from probed(problem, value, noise.eps, another=True)
-        again, more = _told(problem, two, least)
-        total = np.maximum(freedom + more, 1)
-        level, freedom = np.sqrt((freedom * level**2 + more * again**2) / total), total
+        again, more = _told(problem, two)
+        total = freedom + more
+        level, freedom = np.sqrt((freedom * level**2 + more * again**2) / np.maximum(total, 1)), total
+        noisy = level > QUIET * noise.eps * size
+    level = _completed(level, freedom, size, UNDECIDED * least)
     factor = np.where(noisy, np.where(freedom < ENOUGH, SCARCE, NOISY), QUIET)
     return Level(level, factor, size, seen and replace(seen, error=seen.error + factor * level * amplified))
 
 
-def _told(problem: Problem, probe: Probe, least: Floats) -> tuple[Floats, Floats]:
-    """What one ray tells: level, and degrees of freedom behind it."""
+def _told(problem: Problem, probe: Probe) -> tuple[Floats, Floats]:
+    """What one ray tells: level, and degrees of freedom behind it, both 0 where nothing."""
     level, freedom = numbers(problem, probe.level), numbers(problem, probe.freedom)
     told = np.isfinite(level)
-    return np.where(told, level, UNDECIDED * least), np.where(told, freedom, 1.0)
+    return np.where(told, level, 0.0), np.where(told, freedom, 0.0)
+
+
+def _completed(level: Floats, freedom: Floats, size: Floats, rounding: Floats) -> Floats:
+    """Where nothing was told, what is typical of the others, and no less than rounding."""
+    told = (freedom > 0) & (size > 0)
+    typical = float(np.median(level[told] / size[told])) if np.any(told) else 0.0
+    return np.where(freedom > 0, level, np.maximum(rounding, typical * size))
 
 
 def _seen(problem: Problem, probe: Probe, flat: Floats) -> tuple[Floats, Ray | None, float]:

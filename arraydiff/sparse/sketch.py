@@ -1,8 +1,9 @@
 """The sketch: a row's few entries read off the sums over columns j mod 3, 4, 5, 7, ..., in a number of directions free of n.
 
 The columns of one remainder move together, once alike and once by the digits of j // k on top: where a row has one entry
-among them, the quotient names its column.  It is peeled off the other sums, where others then stand alone.  One random direction confirms
-what was read.  After invertible Bloom lookup tables: Eppstein & Goodrich, IEEE Trans. Knowl. Data Eng. 23 (2011) 297.
+among them, the quotient names its column.  It is peeled off the other sums, where others then stand alone.  One random
+direction confirms what was read.  After invertible Bloom lookup tables: Eppstein & Goodrich, IEEE Trans. Knowl. Data Eng. 23
+(2011) 297.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from arraydiff.seam import Asking
 from arraydiff.sparse.grouping import NONE, Entries, dense_among, whole
 from arraydiff.sparse.pattern import Ints
-from arraydiff.sparse.places import PLAIN, Floats, Place, Seeds, moves, random_sizes
+from arraydiff.sparse.places import PLAIN, Flags, Floats, Place, Seeds, moves, random_sizes
 
 MODULI = (3, 4, 5, 7, 9, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
 """Nearly coprime: two columns that share a remainder of one share few others."""
@@ -44,12 +45,12 @@ CURVATURE = 8.0
 """A one-sided difference is off by up to this many t, a central one by half as many t squared: f'' of that many f' over scale."""
 
 ALLOWANCES = (0.125, 1.0, 16.0)
-"""Of that error, one after the other: with much of it two columns pass for one more often, with little a curved row is not read."""
+"""Of that error, in turn: with much of it two columns pass for one more often, with little a curved row is not read."""
 
 LOOSE = 16.0
 """Of that error: the second confirmation is there for what passes the first by accident."""
 
-CONVINCING = 0.05
+CONVINCING = 0.9
 """Of the rows: fewer that look like a band are no band."""
 
 WRONG_DIGIT = 0.25
@@ -101,7 +102,8 @@ class Table:
 
     def weight(self, columns: Ints, digit: int) -> Floats:
         """1 + digit / base of some columns."""
-        return 1 + (columns // self.k // self.base**digit % self.base) / self.base
+        weight: Floats = 1 + (columns // self.k // self.base**digit % self.base) / self.base
+        return weight
 
 
 def digits_for(n: int, k: int, step: Step) -> tuple[int, int]:
@@ -135,17 +137,17 @@ class Sketch:
         tables = tuple(table.rows(which) for table in self.tables)
         return replace(self, rows=self.rows[which], check=self.check[which], tables=tables)
 
-    def confirmed(self, row: Ints, column: Ints, slope: Floats) -> np.ndarray:
+    def confirmed(self, row: Ints, column: Ints, slope: Floats) -> Flags:
         """(R,) whether these entries explain the random direction."""
         along = slope * self.ratio[column]
         count = self.rows.size
         explained = np.bincount(row, along, minlength=count)
         error = 2 * self.step.error * np.bincount(row, np.abs(along), minlength=count)
         several = 1 + np.sqrt(np.bincount(row, minlength=count))
-        one = np.abs(self.check - explained) <= self.tolerance * several + error
+        one: Flags = np.abs(self.check - explained) <= self.tolerance * several + error
         return one & self._seen_by_the_probe(row, column, slope)
 
-    def _seen_by_the_probe(self, row: Ints, column: Ints, slope: Floats) -> np.ndarray:
+    def _seen_by_the_probe(self, row: Ints, column: Ints, slope: Floats) -> Flags:
         """The same along the ray of the probe, where that knows: of many rows some agree with one direction by accident."""
         ray, base, count = self.place.ray, self.place.base, self.rows.size
         if ray is None:
@@ -154,16 +156,19 @@ class Sketch:
         explained = np.bincount(row, along, minlength=count)
         several = 1 + np.sqrt(np.bincount(row, minlength=count))
         error = LOOSE * self.step.error * np.bincount(row, np.abs(along), minlength=count) + self.tolerance * several
-        return ~(np.abs(ray.slope[self.rows] - explained) > ray.error[self.rows] + error)
+        off: Flags = np.abs(ray.slope[self.rows] - explained) > ray.error[self.rows] + error
+        return ~off
 
     @property
     def share(self) -> Floats:
         """(R,) of the sums of the last table that a row moves with."""
-        return np.mean(self.hot(self.tables[-1]), axis=1)
+        share: Floats = np.mean(self.hot(self.tables[-1]), axis=1)
+        return share
 
-    def hot(self, table: Table) -> np.ndarray:
+    def hot(self, table: Table) -> Flags:
         """(R, k) whether a row moves with each sum."""
-        return ~(np.abs(table.plain) <= self.tolerance[:, None])
+        still: Flags = np.abs(table.plain) <= self.tolerance[:, None]
+        return ~still
 
 
 def sketched(place: Place, rows: Ints, closely: bool = False) -> Asking[tuple[Entries, Ints]]:
@@ -226,7 +231,7 @@ def _without_dense(sketch: Sketch, found: list[Entries]) -> Asking[Sketch]:
     return sketch.take(np.setdiff1d(np.arange(sketch.rows.size), dense))
 
 
-def _finished(sketch: Sketch, read: tuple[Entries, np.ndarray], found: list[Entries]) -> Sketch:
+def _finished(sketch: Sketch, read: tuple[Entries, Flags], found: list[Entries]) -> Sketch:
     """The rows that are still open once those that were read are put aside."""
     (row, column), done = read
     kept = done[row]
@@ -234,7 +239,7 @@ def _finished(sketch: Sketch, read: tuple[Entries, np.ndarray], found: list[Entr
     return sketch.take(np.flatnonzero(~done)) if np.any(done) else sketch
 
 
-def banded(sketch: Sketch) -> tuple[Entries, np.ndarray]:
+def banded(sketch: Sketch) -> tuple[Entries, Flags]:
     """Each sum taken for the column next to the diagonal: right for bands of at most k, which then need no digits."""
     table, (m, n) = sketch.tables[-1], (sketch.place.m, sketch.place.base.size)
     middle = np.round(sketch.rows * ((n - 1) / max(m - 1, 1))).astype(np.int64)[:, None]
@@ -253,7 +258,7 @@ def banded(sketch: Sketch) -> tuple[Entries, np.ndarray]:
     return (row, column), done
 
 
-def peeled(sketch: Sketch) -> tuple[Entries, np.ndarray]:
+def peeled(sketch: Sketch) -> tuple[Entries, Flags]:
     """What the tables tell together, and of which rows that is all: confirmed, with nothing left over in any sum."""
     every: list[Entries] = []
     left = np.arange(sketch.rows.size)
@@ -329,7 +334,7 @@ class Remains:
         return row[sound], column[sound], slope[sound]
 
 
-def _peel(sketch: Sketch, tables: Sequence[Table], error: float) -> tuple[Entries, np.ndarray]:
+def _peel(sketch: Sketch, tables: Sequence[Table], error: float) -> tuple[Entries, Flags]:
     n, count = sketch.place.base.size, sketch.rows.size
     remains = [Remains.of(table, sketch.tolerance) for table in tables]
     first = [sketch.hot(table) for table in tables]
@@ -371,7 +376,7 @@ def _by_remainders(remains: Sequence[Remains], n: int) -> tuple[Ints, Ints, Floa
 def _chosen(
     sketch: Sketch,
     tables: Sequence[Table],
-    first: Sequence[np.ndarray],
+    first: Sequence[Flags],
     singles: Sequence[tuple[Ints, Ints, Floats]],
     known: Ints,
 ) -> tuple[Ints, Ints, Floats]:

@@ -1,4 +1,4 @@
-"""A pattern held to f at a point: whether its entries explain how each row changes along random directions, and what is missing."""
+"""A pattern held to f at a point: do its entries explain how each row changes along random directions, and what is missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from arraydiff.seam import Asking
 from arraydiff.sparse.colouring import coloured
 from arraydiff.sparse.grouping import NONE, Entries
 from arraydiff.sparse.pattern import Ints, Pattern
-from arraydiff.sparse.places import PLAIN, Floats, Place, Seeds, moves, random_sizes
+from arraydiff.sparse.places import PLAIN, Flags, Floats, Place, Seeds, moves, random_sizes
 from arraydiff.sparse.sketch import CURVATURE, Step
 
 FIRST = 2
@@ -40,12 +40,12 @@ class Residual:
     tolerance: Floats  # (R, directions)
 
     @property
-    def fails(self) -> np.ndarray:
+    def fails(self) -> Flags:
         """(R,) whether something is left along the first direction."""
         return ~(np.abs(self.left[:, 0]) <= self.tolerance[:, 0])
 
     @property
-    def ranges(self) -> np.ndarray:
+    def ranges(self) -> Flags:
         """(R,) whether the entries of a row differ so much that small ones drown in the error of a one-sided difference."""
         pattern, size = self.pattern, np.zeros(self.left.shape[0])
         entries = np.abs(self.slopes[pattern.rows, self.colours[pattern.cols]])
@@ -106,7 +106,7 @@ def mended(place: Place, pattern: Pattern, rows: Ints) -> Asking[tuple[Entries, 
     return (rows[told], np.array(found)[told]), np.setdiff1d(rows, rows[told])
 
 
-def _missing(residual: Residual, row: int, ratios: Floats, free: np.ndarray) -> int:
+def _missing(residual: Residual, row: int, ratios: Floats, free: Flags) -> int:
     """The one column that explains what is left of a row; -1 where none does, or several."""
     pattern, colours = residual.pattern, residual.colours
     mine = pattern.cols[pattern.indptr[row] : pattern.indptr[row + 1]]
