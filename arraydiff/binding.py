@@ -225,6 +225,8 @@ def _inside(
     if backend.deferred:  # a parameter outside makes f NaN, one that is pinned shows in the end
         return xp.where(crossed, xp.full_like(x, float("nan")), clipped), tuple(range(int(x.shape[0])))
     codes = xp.where(crossed, xp.full_like(x, OUTSIDE), xp.where(pinned, xp.full_like(x, PINNED), xp.zeros_like(x)))
+    if backend.read(xp.reshape(xp.astype(xp.sum(codes), xp.int64), (1,))) == [0]:
+        return clipped, tuple(range(int(x.shape[0])))
     read = backend.read(xp.astype(codes, xp.int8))
     if OUTSIDE in read:
         path = layout.path(read.index(OUTSIDE))

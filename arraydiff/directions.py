@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from arraydiff._typing import Array
@@ -157,12 +157,13 @@ class Columns(Lines):
     """Identity columns, by index."""
 
     problem: Problem
-    index: tuple[int, ...]
+    index: Sequence[int]
 
     @cached_property
     def where(self) -> Array | None:
         """The indices on the device; None where they are all of them."""
-        if self.index == tuple(range(self.problem.n)):
+        every = range(self.problem.n)
+        if self.index == every or (len(self.index) == len(every) and self.index == tuple(every)):
             return None
         return self.problem.backend.indices(self.index)
 
@@ -262,10 +263,11 @@ class Tangents(Lines):
     def take(self, which: Sequence[int]) -> Tangents:
         xp = self.problem.xp
         chosen = self.problem.backend.indices(which)
-        return Tangents(self.problem, xp.take(self.at, chosen, axis=1))
+        return replace(self, at=xp.take(self.at, chosen, axis=1))
 
     def posed(self, problem: Problem) -> Tangents:
-        return Tangents(problem, *self.problem.backend.to_host(self.at))
+        (at,) = self.problem.backend.to_host(self.at)
+        return replace(self, problem=problem, at=at)
 
     def move(self, offsets: Array, turn: complex | None) -> Array:
         return offsets if turn is None else turned(self.problem, 0.0, offsets, turn)

@@ -162,6 +162,15 @@ def streamed(
     collector_of: Callable[[Prepared], Collector[T]],
 ) -> Rounds[tuple[Prepared, T]]:
     """The strategy prepared, and what the collector made of all chunks."""
+    prepared = yield from opened(problem, config, wanted, evaluator)
+    collector = collector_of(prepared)
+    yield from pushed_on(problem, config, prepared, wanted, evaluator, collector)
+    unless_all_failed(evaluator)
+    return prepared, collector.finish()
+
+
+def opened(problem: Problem, config: DifferentiationConfig, wanted: Wanted, evaluator: Evaluator) -> Rounds[Prepared]:
+    """The strategy prepared: what x teaches once."""
     if problem.backend.traced and not (config.fixed_stages or config.method is DifferentiationMethod.COMPLEX_STEP):
         problem.backend.refuse(f"method={config.method.value!r}")
     strategy = wanted.strategy or (strategy_of(config) if wanted.index else Richardson())  # f(x) is all that is wanted
@@ -170,17 +179,32 @@ def streamed(
         lines = wanted.make(problem, wanted.index)
         evaluator.ahead = foreseen(strategy, problem, config, lines, evaluator.crew.width)
     (prepared,) = yield from lockstep([strategy.prepare(problem, config)])
-    collector, finite = collector_of(prepared), _finite(problem, prepared)
-    left = len(wanted.index)
+    return prepared
+
+
+def pushed_on(
+    problem: Problem,
+    config: DifferentiationConfig,
+    prepared: Prepared,
+    wanted: Wanted,
+    evaluator: Evaluator,
+    collector: Collector[T],
+) -> Rounds[None]:
+    """All chunks of what is wanted, pushed forward and handed on."""
+    finite, left = _finite(problem, prepared), len(wanted.index)
+    problem = replace(problem, directions=left)
     width = None if evaluator.crew is None else evaluator.crew.width
     for group in _groups(problem, config, prepared, wanted, collector.held, width):
         if evaluator.progress is not None:
             evaluator.progress.revise(left * points_each(prepared.method, config))
         yield from _push(group, prepared, evaluator, collector, finite)
         left -= sum(lines.count for lines in group)
+
+
+def unless_all_failed(evaluator: Evaluator) -> None:
+    """Raise what f raised first, where it did so at every displaced point."""
     if evaluator.failures and not evaluator.succeeded:
         raise evaluator.failures[0].error
-    return prepared, collector.finish()
 
 
 def _push(

@@ -131,8 +131,15 @@ def _made(
     config: DifferentiationConfig | None,
     options: dict[str, Any],
     in_axes: Any,
+    sparsity: Any = None,
+    verify_pattern: Any = True,
     **given: Any,
 ) -> Any:
+    if sparsity is not None:
+        from arraydiff.sparse.jacobian import sparse_jacobian  # dense derivatives need none of it
+
+        given |= {"in_axes": in_axes, "title": kind.title}
+        return sparse_jacobian(fun, argnums, sparsity, verify_pattern, config, options, **given)
     chosen = config_of(config, options, kind.title)
     return over_axes(kind(fun, Options(Argnums.of(argnums), chosen, **given)), in_axes)
 
@@ -258,6 +265,8 @@ def jacobian(
     full_output: bool = False,
     in_axes: Any = None,
     out: Any = None,
+    sparsity: Any = None,
+    verify_pattern: Any = True,
     **options: Any,
 ) -> Any:
     """Jacobian of an array function: shape of the output, then shape of x; an output tree gives a tree.
@@ -271,11 +280,24 @@ def jacobian(
         Where the values go and what is returned: anything that has a shape and can be written by slices, such as a memory map or
         a dataset of h5py, of the shape of the output, then that of x (one array each). A bare call then holds no Jacobian in
         memory; ``.result`` does, beside its error bars.
+    sparsity : pattern, "detect", "trace" or Sparsity, optional
+        Which entries may differ from 0: an array of ``scipy.sparse``, a boolean array (m, n), or (rows, cols, shape), outputs by
+        parameters, both counted along their flat arrays. Then columns that share no row are displaced together, and a sparse
+        matrix comes back: ``csr_array`` on NumPy, ``csr_matrix`` of CuPy, else :class:`arraydiff.sparse.Triplets`. "detect" finds
+        the pattern on the first call and keeps it, "trace" reads it off one call.
+    verify_pattern : bool or "repair", default True
+        Compare the Jacobian with f along one random direction in every call: a pattern of yours that lacks entries raises,
+        a detected one is mended, and "repair" mends yours too. False: it is taken as it is.
 
     Returns
     -------
     callable
         As in :func:`grad`.
+
+    Raises
+    ------
+    SparsityError
+        The pattern lacks entries; ``.rows`` tells of which outputs.
 
     Examples
     --------
@@ -285,14 +307,8 @@ def jacobian(
     array([[2., 0.],
            [0., 4.]])
     """
-    given = {
-        "has_aux": has_aux,
-        "holomorphic": holomorphic,
-        "allow_int": allow_int,
-        "full_output": full_output,
-        "out": out,
-    }
-    return _made(Jacobian, fun, argnums, config, options, in_axes, **given)
+    given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
+    return _made(Jacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, out=out, **given)
 
 
 def jacrev(
@@ -306,6 +322,8 @@ def jacrev(
     full_output: bool = False,
     in_axes: Any = None,
     out: Any = None,
+    sparsity: Any = None,
+    verify_pattern: Any = True,
     **options: Any,
 ) -> Any:
     """Jacobian with the signature and the rules of ``jax.jacrev``; see :func:`jacobian`.
@@ -317,14 +335,8 @@ def jacrev(
     >>> arraydiff.jacrev(lambda x: x[:1] * x[1])(np.array([3.0, 2.0]))
     array([[2., 3.]])
     """
-    given = {
-        "has_aux": has_aux,
-        "holomorphic": holomorphic,
-        "allow_int": allow_int,
-        "full_output": full_output,
-        "out": out,
-    }
-    return _made(ReverseJacobian, fun, argnums, config, options, in_axes, **given)
+    given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
+    return _made(ReverseJacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, out=out, **given)
 
 
 def jacfwd(
@@ -337,6 +349,8 @@ def jacfwd(
     full_output: bool = False,
     in_axes: Any = None,
     out: Any = None,
+    sparsity: Any = None,
+    verify_pattern: Any = True,
     **options: Any,
 ) -> Any:
     """Jacobian with the signature and the rules of ``jax.jacfwd``; see :func:`jacobian`.
@@ -349,7 +363,7 @@ def jacfwd(
     array([[2., 3.]])
     """
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output, "out": out}
-    return _made(ForwardJacobian, fun, argnums, config, options, in_axes, **given)
+    return _made(ForwardJacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, **given)
 
 
 def derivative(

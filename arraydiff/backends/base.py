@@ -88,8 +88,9 @@ class Backend:
         """Ratios of small whole numbers, given as floats."""
         return self.asarray(values, dtype)
 
-    def indices(self, which: Sequence[int]) -> Array:
+    def indices(self, which: Sequence[int] | np.ndarray) -> Array:
         """Places in an array, for `take`."""
+        which = which.tolist() if isinstance(which, np.ndarray) else which
         return self.xp.asarray(list(which), dtype=self.index_dtype, device=self.device)
 
     _is_host = False

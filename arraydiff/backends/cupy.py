@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -34,6 +35,9 @@ class CupyBackend(Backend):
             value = np.asarray(value)
         # device= is ignored by CuPy's creation functions: the device is the one entered by on_device()
         return self.xp.asarray(value, dtype=dtype, copy=copy)
+
+    def indices(self, which: Sequence[int] | np.ndarray) -> Array:
+        return self.xp.asarray(which if isinstance(which, np.ndarray) else list(which), dtype=self.index_dtype)
 
     def read(self, codes: Array) -> list[int]:
         return list(codes.get().tolist())

@@ -29,7 +29,7 @@ class DaskBackend(Backend):
             value = np.array(value)
         return self.xp.asarray(value, dtype=dtype)
 
-    def indices(self, which: Sequence[int]) -> Array:
+    def indices(self, which: Sequence[int] | np.ndarray) -> Array:
         return np.asarray(list(which), dtype=np.int64)  # Dask 2026.8: take(x, dask array of [0]) has the shape of x
 
     def during(self, fixed_stages: bool, arguments: PyTree) -> Backend:

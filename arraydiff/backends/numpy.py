@@ -29,6 +29,9 @@ class NumpyBackend(Backend):
     def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
         return np.asarray(value, dtype=dtype) if not copy else np.array(value, dtype=dtype)
 
+    def indices(self, which: Sequence[int] | np.ndarray) -> Array:
+        return np.asarray(which if isinstance(which, np.ndarray) else list(which), dtype=np.int64)
+
     def copy(self, array: Array) -> Array:
         return np.array(array)
 

@@ -35,6 +35,8 @@ class Cost:
     error_at_end: float | None = None
     """Largest difference from arraydiff's Jacobian at the optimum, relative to the largest entry of its column."""
     warnings: set[str] = field(default_factory=set)
+    colours: int | None = None
+    """Directions that the columns of a sparse Jacobian take."""
 
     @property
     def jacobians(self) -> int:
@@ -93,7 +95,7 @@ class Derivatives:
         bounds = (at.array(problem.lower), at.array(problem.upper))
         if at.place != "cpu":  # a launch costs more than a point, so all points of a stage go in one call
             options = {"vectorized": True, "batch_axis": 0, **options}
-        self.jacobian = ad.jacobian(self.residual, bounds=bounds, **options)
+        self.jacobian = ad.jacobian(self.residual, bounds=bounds, sparsity=problem.pattern, **options)
         self.cost = Cost(seconds=0.0, worst_bar=0.0)
 
     def values(self, x: np.ndarray) -> np.ndarray:
@@ -103,7 +105,7 @@ class Derivatives:
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Jacobian on the host, shape (m, n)."""
         result = self.jacobian.result(self.library.array(x))
-        jacobian, bars = (self.library.host(part) for part in (result.derivative, result.error_estimate))
+        jacobian, bars = self._dense(result)
         cost = self.cost
         method = result.method_used.value
         cost.methods[method] = cost.methods.get(method, 0) + 1
@@ -114,6 +116,17 @@ class Derivatives:
         cost.worst_bar = max(cost.worst_bar or 0.0, relative_to_columns(bars, jacobian))
         cost.warnings.update(result.warnings)
         return jacobian
+
+    def _dense(self, result: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The Jacobian and its bars on the host, as the optimiser takes them."""
+        pattern = getattr(result, "pattern", None)
+        if pattern is None:
+            return self.library.host(result.derivative), self.library.host(result.error_estimate)
+        self.cost.colours = result.colours
+        jacobian, bars = np.zeros(pattern.shape), np.zeros(pattern.shape)
+        for whole, part in ((jacobian, result.derivative.data), (bars, result.error_estimate)):
+            whole[pattern.pattern.rows, pattern.pattern.cols] = self.library.host(part)
+        return jacobian, bars
 
 
 def compare(

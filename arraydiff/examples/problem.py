@@ -108,6 +108,19 @@ class FitProblem:
         template = tuple(float(self.fixed.get(name, 0.0)) for name in self.experiment.names)
         return Residual(self.experiment, grid, real_like(like, data), self.sigma or 1.0, template, self.free)
 
+    @property
+    def pattern(self) -> tuple[np.ndarray, np.ndarray, tuple[int, int]] | None:
+        """(rows, cols, shape) of the Jacobian where each angle has a contrast and an offset of its own, else None."""
+        angles, frames = len(self.experiment.angles), self.experiment.frames
+        if self.experiment.scalings < 2:
+            return None
+        pairs = frames * (frames - 1) // 2
+        seen = [
+            [not name.endswith("]") or name.endswith(f"[{angle}]") for name in self.names] for angle in range(angles)
+        ]
+        rows, cols = np.nonzero(np.repeat(np.asarray(seen), pairs, axis=0))
+        return rows, cols, (angles * pairs, len(self.names))
+
     def theta(self, values: np.ndarray) -> np.ndarray:
         """All parameters, from the fitted ones."""
         theta = np.asarray([self.fixed.get(name, 0.0) for name in self.experiment.names], dtype=float)

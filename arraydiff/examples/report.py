@@ -52,6 +52,12 @@ def text(done: Comparison, truth: Mapping[str, float] | None = None) -> str:
     parts.append("\nWhat the derivatives cost over the whole fit")
     parts.append(table(*_cost_table(done)))
     parts.append(ERROR_OF_PRODUCTS if done.note else ERROR_OF_J)
+    if best.cost.colours is not None:
+        each = best.cost.points / max(best.cost.jacobians, 1)
+        parts.append(
+            f"arraydiff's Jacobian is sparse: {len(problem.names)} columns in {best.cost.colours} directions, {each:.0f} points "
+            "each time with bars and check;\na contrast and an offset move beside those of all other angles."
+        )
     parts.extend(f"arraydiff: {warning}" for warning in sorted(best.cost.warnings))
     return "\n".join(parts)
 

@@ -118,7 +118,7 @@ class Stencil:
         if known:
             first = yield x_itself(problem)
             level = _relative_noise(problem, noise_at(problem, config, first), first.at[:, 0])
-        steps = chosen_steps(problem, Columns(problem, tuple(range(problem.n))), config, order, level)
+        steps = chosen_steps(problem, Columns(problem, range(problem.n)), config, order, level)
         line, tight = ray_of_steps(problem, steps)
         offsets = by_room(problem, tight, RAY, RAY_SIDED, problem.x.dtype)
         values = yield line.points(offsets[:, None], starts_at_x=True)

@@ -284,3 +284,16 @@ def test_the_picture_shows_maps_a_cut_and_residuals(static, tmp_path):
 
     save_picture(static, tmp_path / "fit.png")
     assert (tmp_path / "fit.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_fit_with_contrast_and_offset_per_angle_moves_those_of_all_angles_at_once():
+    experiment = Experiment("static", frames=12, angles=tuple(range(8)), dt=0.5, scaling_per_angle=True)
+    truth = [0.3] * 8 + [1.0] * 8 + [TRUTH[name] for name in experiment.names[16:]]
+    done = compare(
+        FitProblem(experiment, simulate(experiment, np.asarray(truth), 0.01, seed=2), 0.01), peers=("2-point",)
+    )
+    ours, peer = done.fits
+    assert ours.cost.colours == 5
+    size = np.abs(peer.jacobian).max(axis=0)
+    assert (np.abs(ours.jacobian - peer.jacobian) <= 1e-3 * size).all()
+    assert "19 columns in 5 directions" in report.text(done)

@@ -1,0 +1,118 @@
+"""The check of every call: J·v against the derivative along one random direction v, in which all columns move.
+
+An entry that the pattern leaves out moves f along v and not J·v, whatever else its columns were taken for.  What it does must
+exceed what the error bars of both explain; entries that do less are smaller than the bars.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from arraydiff._typing import Array
+from arraydiff.backends import Backend
+from arraydiff.problem import Problem
+from arraydiff.result import Status
+from arraydiff.seam import Prepared
+from arraydiff.sparse.compressed import Along, Entries, along_rows
+from arraydiff.sparse.pattern import Ints
+from arraydiff.sparse.seeds import Seeds
+
+TIMES_THE_BARS = 8.0
+"""By how much more than its error bars a row must be off: they are meant to hold in 95 % of entries, not in all of 100 000."""
+
+SUM_ROUNDING = 4.0
+"""eps of the sum of what a row's entries do: more than it is rounded by, for rows of any length in practice."""
+
+SAMPLE = 2**12
+"""Rows of which the middle one is taken: of more, evenly spaced ones."""
+
+NAMED = 5
+"""Rows that a message names."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the check found."""
+
+    rows: Ints  # rows whose entries do not explain what f does along v
+    gap: float  # by how much it is off, at worst
+    explained: float  # and by how much it may be, there
+    unchecked: int  # rows of which nothing can be said: f was not finite along v
+
+
+UNCHECKED = Verdict(np.zeros(0, dtype=np.int64), 0.0, 0.0, 0)
+
+
+def verdict(
+    problem: Problem,
+    prepared: Prepared,
+    seeds: Seeds,
+    entries: Entries,
+    along: tuple[Along, ...],
+    doubted: Ints | None = None,
+) -> Verdict:
+    """Of all rows, or of those that are in doubt; one read where they pass."""
+    here = problem.backend if problem.backend.host is None else problem.backend.host
+    xp, value = here.xp, prepared.value
+    finite = xp.isfinite(value if problem.backend.host is None else problem.backend.to_host(value)[0])
+    if doubted is not None:
+        mine = np.zeros(seeds.pattern.shape[0], dtype=np.bool_)
+        mine[doubted] = True
+        finite = finite & here.asarray(mine, xp.bool)
+    nothing = xp.zeros_like(finite)
+    failing, unchecked, gap, allowed = nothing, nothing, None, None
+    for one in along:
+        off, may = _compared(here, problem.eps, seeds, entries, one)
+        bad = finite & (off > may)
+        unchecked = unchecked | (finite & ~(xp.isfinite(off) & xp.isfinite(may)))
+        gap, allowed = (off, may) if gap is None else (xp.where(bad, off, gap), xp.where(bad, may, allowed))
+        failing = failing | bad
+    counts = here.read(xp.stack([xp.sum(xp.astype(mask, xp.int32)) for mask in (failing, unchecked)]))
+    if not counts[0]:
+        return Verdict(np.zeros(0, dtype=np.int64), 0.0, 0.0, counts[1])
+    rows = np.flatnonzero(here.as_numpy(failing).astype(np.bool_))
+    offs, mays = here.as_numpy(gap)[rows], here.as_numpy(allowed)[rows]
+    worst = int(np.argmax(offs))
+    return Verdict(rows, float(offs[worst]), float(mays[worst]), counts[1])
+
+
+def _compared(here: Backend, eps: float, seeds: Seeds, entries: Entries, one: Along) -> tuple[Array, Array]:
+    """(m,) by how much each row is off along v, and by how much it may be."""
+    xp = here.xp
+    made, size, bars = along_rows(here, seeds, entries.values, entries.error, one.direction)
+    off = xp.abs(made - one.column)
+    bars = bars + one.error + SUM_ROUNDING * eps * size
+    return off, TIMES_THE_BARS * xp.maximum(bars, _typical(here, bars, size) * size)
+
+
+def _typical(here: Backend, bars: Array, size: Array) -> Array:
+    """(1,) the middle one of the rows' bars over what the rows do; where truncation cancels along v, its own bar says little."""
+    xp, stride = here.xp, int(size.shape[0]) // SAMPLE + 1
+    bars, size = bars[::stride], size[::stride]
+    rows = int(size.shape[0])
+    if not rows:
+        return size
+    sound = (size > 0) & xp.isfinite(bars)
+    share = xp.where(sound, bars / xp.where(sound, size, xp.ones_like(size)), xp.zeros_like(size))
+    count = xp.sum(xp.astype(sound, here.index_dtype))
+    middle = xp.reshape(rows - 1 - count // 2, (1,))  # the others are zeros, and come first
+    return xp.take(xp.sort(share), xp.where(middle < 0, xp.zeros_like(middle), middle))
+
+
+def unresolved(here: Backend, pattern_rows: Ints, rows: Ints, entries: Entries) -> Entries:
+    """The entries of these rows marked: they and f disagree, and no other entry explains it."""
+    xp = here.xp
+    mine = here.asarray(np.isin(pattern_rows, rows), xp.bool)
+    flag = xp.full_like(entries.status, int(Status.UNRESOLVED))
+    status = xp.where(mine, xp.bitwise_or(entries.status, flag), entries.status)
+    return Entries(entries.values, entries.error, status, entries.floor)
+
+
+def named(rows: Ints) -> str:
+    """The rows in words."""
+    first = ", ".join(str(row) for row in rows[:NAMED])
+    return (
+        f"row {first}" if rows.size == 1 else f"rows {first}" + f" and {rows.size - NAMED} more" * (rows.size > NAMED)
+    )

@@ -1,0 +1,76 @@
+"""What explain() tells of a sparse derivative."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from arraydiff.arguments import Layout
+from arraydiff.binding import Bound
+from arraydiff.explain import CLAIMS, SHOWN, opened
+from arraydiff.result import UNVOUCHED, DerivativeResult, Status
+from arraydiff.sparse.checking import named
+from arraydiff.sparse.compressed import JudgedEntries
+from arraydiff.sparse.pattern import Ints
+from arraydiff.sparse.sparsity import Sparsity
+
+VISIBLE = "entries below about 1e-8 of their row may be missing unseen: they are smaller than the error bars"
+
+
+@dataclass(frozen=True)
+class SparseStory:
+    """Kept flat until it is asked for."""
+
+    bound: Bound
+    outputs: Layout
+    sparsity: Sparsity
+    judged: JudgedEntries
+    repaired: Ints
+
+    def told(self, result: DerivativeResult) -> str:
+        """The sentences."""
+        known, batching = self.sparsity, self.bound.problem.call.batching
+        lines = opened("Sparse Jacobian", result, batching.told if batching is not None else "")
+        lines.append(
+            f"{known.pattern.nnz} entries of {known.shape[0]} x {known.shape[1]} in {known.count} directions; the longest row "
+            f"has {known.lower_bound}. The pattern is that of the points visited; {VISIBLE}."
+        )
+        if self.repaired.size:
+            lines.append(f"The pattern lacked entries of {named(self.repaired)}, which were found and added.")
+        return "\n".join(lines + self._doubts(result))
+
+    def _doubts(self, result: DerivativeResult) -> list[str]:
+        judged, backend = self.judged, self.bound.problem.backend
+        if not self.sparsity.pattern.nnz:
+            return ["There are no entries."]
+        with backend.quietly():
+            parts = [
+                backend.as_numpy(part)[:, 0] for part in (judged.mask(), judged.columns, judged.error, judged.status)
+            ]
+        doubtful, values, error, status = parts
+        places = np.flatnonzero(doubtful)
+        counted = ~doubtful.astype(bool) & (values != 0)
+        largest = float(np.max(error[counted] / np.abs(values[counted]), initial=0.0))
+        method = result.method_used
+        claim = (
+            "right in order of magnitude"
+            if isinstance(method, tuple)
+            else CLAIMS.get(method, "right in order of magnitude")
+        )
+        bar = f"the largest relative error bar is {largest:.1e} ({claim})"
+        if not places.size:
+            return [f"All {values.size} entries are vouched for; {bar}."]
+        head = f"{places.size} of {values.size} entries are not vouched for; among the others {bar}."
+        tail = [f"... and {places.size - SHOWN} more."] * (places.size > SHOWN)
+        return [head, *(self._entry(i, values[i], error[i], Status(int(status[i]))) for i in places[:SHOWN]), *tail]
+
+    def _entry(self, i: int, value: float, error: float, status: Status) -> str:
+        row, column = int(self.sparsity.pattern.rows[i]), int(self.sparsity.pattern.cols[i])
+        where = f"d f{self.outputs.path(row)} / d x{self.bound.layout.path(column)}"
+        if status & UNVOUCHED:
+            names = ", ".join(flag.name or "" for flag in status)
+            return f"  {where} = {value:.6g} ± {error:.1g}: {names}; {status.remedy}"
+        return (
+            f"  {where} = {value:.6g} ± {error:.1g}: the error bar is wide; give scale= or noise=, or make f more exact"
+        )
