@@ -38,7 +38,7 @@ class Dense:
     error: Array = None  # (m, n)
     status: Array = None  # (m, n) int16
     watch: Watch | None = None  # what was seen of bars and flags that are gone
-    size: Array = None  # (m, n) what entries are held to at least, where that is known
+    least: Array = None  # (m, n) the size that entries are held to at least, where that is known
 
 
 class Slots(Protocol):

@@ -148,9 +148,11 @@ def derivation(
     if dense.watch is None:
         dense = _pinned(problem, dense) if problem.backend.deferred and wanted.size is None else dense
         columns, steps, error, status = problem.backend.computed(dense.columns, dense.steps, dense.error, dense.status)
-        dense = Dense(columns, steps, error, status, size=dense.size)
+        dense = Dense(columns, steps, error, status, least=dense.least)
         scale = problem.scale if wanted.size is None or wanted.spread is not None else None
-        judged = Judged(problem.backend, tolerance(config), dense.columns, dense.error, dense.status, scale, dense.size)
+        judged = Judged(
+            problem.backend, tolerance(config), dense.columns, dense.error, dense.status, scale, dense.least
+        )
     return Derivative(problem, prepared, evaluator, dense, judged, perf_counter() - started)
 
 

@@ -17,7 +17,7 @@ from arraydiff.directions import Columns, Lines
 from arraydiff.engine import Derivative, Wanted
 from arraydiff.pairs import Pairs
 from arraydiff.problem import Problem
-from arraydiff.result import HessianResult, Status
+from arraydiff.result import SMALL_SHARE, HessianResult, Status
 from arraydiff.seam import Prepared, Pushforward
 from arraydiff.strategies.second_order import SecondOrder
 from arraydiff.symmetry import symmetric
@@ -234,9 +234,8 @@ def mirrored(
     size = xp.take(root, problem.backend.indices(list(rows)), axis=1)[:, :, None] * root[:, None, :]
     columns, error = square(dense.columns, diagonal.columns, 0), square(dense.error, diagonal.error, 0)
     status = square(dense.status, diagonal.status, int(Status.FIXED))
-    return Dense(
-        columns, alone.steps, error, status, size=xp.reshape(size, columns.shape)
-    )  # in a minimum none is larger
+    least = xp.reshape(SMALL_SHARE * size, columns.shape)  # in a minimum no entry is larger than `size`
+    return Dense(columns, alone.steps, error, status, least=least)
 
 
 def hessian(

@@ -27,7 +27,7 @@ class Judged:
     error: Array
     status: Array
     scale: Array | None  # (n,) of the parameters; None: columns are not theirs
-    least: Array | None = None  # (m, n) of what entries are held to, a share counts
+    least: Array | None = None  # (m, n) the size that entries are held to, however small they are
 
     def mask(self) -> Array:
         """(m, n) bool: which entries are not vouched for; made when it is asked for, and not kept."""
@@ -64,7 +64,7 @@ class Judged:
             scale = self.scale[None, :]
             size = xp.maximum(size, SMALL_SHARE * effect(xp, size, scale, axis=1)[:, None] / scale)
         if self.least is not None:
-            size = xp.maximum(size, SMALL_SHARE * cut(self.least, rows))
+            size = xp.maximum(size, cut(self.least, rows))
         return ((status & int(UNVOUCHED)) != 0) | ~passed(xp, columns, error, self.tolerance * size)
 
 

@@ -16,12 +16,10 @@ from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.engine import Wanted, pushed_on
 from arraydiff.evaluator import Evaluator
 from arraydiff.problem import Problem
-from arraydiff.result import SMALL_SHARE, UNVOUCHED, Status
-from arraydiff.rows import Rows, cut
+from arraydiff.result import SMALL_SHARE, Status
 from arraydiff.seam import Prepared, Pushforward, Rounds
 from arraydiff.sparse.pattern import Ints
 from arraydiff.sparse.seeds import NO_LINE, Seeds, numbered
-from arraydiff.vouching import Judged, passed
 
 ENTRY = 42
 """Bytes of an entry: value, bar and flag, twice while they are sorted, and its place."""
@@ -221,21 +219,6 @@ def _parted(seeds: Seeds, failed: np.ndarray) -> Ints | None:
     half = (np.arange(again.size) - first - sound) * 2 >= shared[mine] - sound
     parts[again] = np.where(lost, 3 * mine + 1 + half, 3 * mine)
     return numbered(parts)
-
-
-@dataclass(frozen=True)
-class JudgedEntries(Judged):
-    """Entries (nnz, 1) with bars and flags, and by what they are vouched for."""
-
-    floor: Array = None  # (nnz, 1) the size that a small entry of a row is held to
-
-    def _doubted(self, rows: Rows) -> Array:
-        columns, error, status, floor = (
-            cut(part, rows) for part in (self.columns, self.error, self.status, self.floor)
-        )
-        xp = self.backend.xp
-        size = xp.maximum(xp.abs(columns), floor)
-        return ((status & int(UNVOUCHED)) != 0) | ~passed(xp, columns, error, self.tolerance * size)
 
 
 def along_rows(here: Backend, seeds: Seeds, values: Array, error: Array, vector: Array) -> tuple[Array, Array, Array]:

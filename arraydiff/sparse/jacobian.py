@@ -25,14 +25,14 @@ from arraydiff.rounds import lockstep
 from arraydiff.seam import Prepared, Rounds
 from arraydiff.sparse.checking import UNCHECKED, Verdict, named, unresolved, verdict
 from arraydiff.sparse.colouring import coloured
-from arraydiff.sparse.compressed import JudgedEntries, Recovered, pushed_lines, recovered
+from arraydiff.sparse.compressed import Recovered, pushed_lines, recovered
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.results import SparseJacobianResult, matrix_of
 from arraydiff.sparse.seeds import NO_LINE, Seeds, checks_of, seeds_of, sizes_of
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.sparse.story import SparseStory
 from arraydiff.strategies.richardson import Richardson
-from arraydiff.vouching import tolerance
+from arraydiff.vouching import Judged, tolerance
 
 WAYS = ("detect", "trace")
 
@@ -165,7 +165,7 @@ class SparseJacobian(Transform):
 
     def _result(self, bound: Bound, derivative: Derivative, told: bool = True) -> Any:
         assert isinstance(derivative, SparseDerivative)
-        assert isinstance(derivative.judged, JudgedEntries)
+        assert derivative.judged is not None
         sparsity = derivative.sparsity
         story = SparseStory(bound, derivative.output.layout, sparsity, derivative.judged, derivative.repaired)
         return replace(
@@ -340,7 +340,7 @@ class Request:
             arrays = tuple(backend.asarray(array) for array in arrays)
         values, error, status, floor, steps = arrays
         values, error, status, floor = (part[:, None] for part in (values, error, status, floor))
-        judged = JudgedEntries(backend, tolerance(self.config), values, error, status, None, floor)
+        judged = Judged(backend, tolerance(self.config), values, error, status, None, floor)
         rows = np.unique(np.concatenate(repaired)) if repaired else np.zeros(0, dtype=np.int64)
         dense = Dense(values, steps, error, status)
         time = perf_counter() - started

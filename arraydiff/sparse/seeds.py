@@ -106,7 +106,7 @@ def sizes_of(problem: Problem, config: DifferentiationConfig, real: bool = True)
 
 
 @dataclass(frozen=True)
-class Moved(Tangents):
+class Shifted(Tangents):
     """Tangents of which each moves many parameters, on which a step of the user's is t = 1: all points are x + k h."""
 
     @property
@@ -176,7 +176,7 @@ class Seeds:
             parts.append(xp.where(hit, size, xp.zeros_like(size)))
         parts += [self.checks[line - self.count][None, :] for line in index if line >= self.count]
         each = parts[0] if len(parts) == 1 else xp.concat(parts)  # a line is one stretch of memory
-        return Moved(problem, xp.matrix_transpose(each))
+        return Shifted(problem, xp.matrix_transpose(each))
 
 
 def seeds_of(pattern: Pattern, colours: Ints, free: np.ndarray, sizes: Sizes, checks: tuple[Array, ...] = ()) -> Seeds:

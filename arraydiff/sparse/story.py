@@ -11,9 +11,9 @@ from arraydiff.binding import Bound
 from arraydiff.explain import CLAIMS, SHOWN, opened
 from arraydiff.result import UNVOUCHED, DerivativeResult, Status
 from arraydiff.sparse.checking import named
-from arraydiff.sparse.compressed import JudgedEntries
 from arraydiff.sparse.pattern import Ints
 from arraydiff.sparse.sparsity import Sparsity
+from arraydiff.vouching import Judged
 
 VISIBLE = "entries below about 1e-8 of their row may be missing unseen: they are smaller than the error bars"
 
@@ -25,7 +25,7 @@ class SparseStory:
     bound: Bound
     outputs: Layout
     sparsity: Sparsity
-    judged: JudgedEntries
+    judged: Judged
     repaired: Ints
 
     def told(self, result: DerivativeResult) -> str:
