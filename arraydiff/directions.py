@@ -19,6 +19,15 @@ from arraydiff.seam import Moved, Points, Task, Values
 INSIDE = 0.25
 """Share of the room inside the bounds that a ray may use at t = 1: its ladder stays well inside."""
 
+FINEST = 2.0**-53
+"""Numbers of a smaller eps have more digits than the constants of the methods, which are float64."""
+
+RELATIVE_STEP = {52: 1e-20, 0: 1e-15}
+"""Imaginary steps over the scale, by bits of the mantissa: their squares truncate nothing, and they do not underflow."""
+
+FINER_STEP = 1.25
+"""The power of eps that does the same for numbers of more digits, which have no underflow."""
+
 
 @dataclass(frozen=True)
 class LinePoints:
@@ -367,6 +376,12 @@ def turned(problem: Problem, real: Array | float, offsets: Array, turn: complex)
     dtype = xp.complex128 if offsets.dtype == xp.float64 else xp.complex64
     moved = xp.astype(offsets, dtype) * turn
     return moved if isinstance(real, float) else moved + xp.astype(real, dtype)
+
+
+def relative_step(problem: Problem) -> float:
+    """An imaginary step, over the scale."""
+    step = next(step for bits, step in RELATIVE_STEP.items() if bits == 0 or problem.eps <= 2.0 ** -(bits - 1))
+    return step if problem.eps >= FINEST else float(problem.eps**FINER_STEP)
 
 
 def _room(problem: Problem, of: Callable[[Array], Array]) -> tuple[Array, Array] | None:

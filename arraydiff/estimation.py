@@ -12,9 +12,9 @@ from arraydiff.arguments import Argnums
 from arraydiff.binding import Rules, bind
 from arraydiff.callables import config_of
 from arraydiff.config import DifferentiationConfig
-from arraydiff.directions import x_itself
+from arraydiff.directions import FINEST, x_itself
 from arraydiff.evaluator import Evaluator
-from arraydiff.noise import FINEST, noise_at
+from arraydiff.noise import noise_at
 from arraydiff.probe import Probe, probed
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING
 from arraydiff._typing import Array, Namespace, PyTree
 from arraydiff.arguments import layout_of, ravel
 from arraydiff.config import DifferentiationConfig
-from arraydiff.directions import Lines
+from arraydiff.directions import FINEST, Lines
 from arraydiff.problem import Problem
 from arraydiff.rows import Rows, cut, cut_or_none
 from arraydiff.seam import Values
 
 if TYPE_CHECKING:
     from arraydiff.probe import Probe
-
-FINEST = 2.0**-53
-"""Numbers of a smaller eps have more digits than the constants of the methods, which are float64."""
 
 ROUNDING_LOW = 0.2
 """Least noise ever assumed, in eps |f|: a sum of a few correctly rounded terms."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Self
 
 from arraydiff._typing import Array
-from arraydiff.directions import Columns, Lines, Tangents
+from arraydiff.directions import Columns, Lines, Tangents, relative_step, turned
 from arraydiff.problem import Problem
 from arraydiff.seam import Moved, Task
 
@@ -37,6 +37,12 @@ class Pairs:
         kind = BothColumns if isinstance(frame, Columns) else BothTangents
         first, second = (tuple(places[i] for i in which) for places in (self.first, self.second))
         return kind(frame.problem, frame, first, second, frame.scale)
+
+
+def crossed(frame: Lines, first: Sequence[int], second: Sequence[int], sizes: Array) -> Both:
+    """Lines of a frame that move along the one by real steps, and have left x by a tiny imaginary step along the other."""
+    kind = CrossedColumns if isinstance(frame, Columns) else CrossedTangents
+    return kind(frame.problem, frame, tuple(first), tuple(second), sizes)
 
 
 @dataclass(frozen=True)
@@ -143,3 +149,71 @@ class BothTangents(Both):
 
     def block(self, moved: Array, start: int, stop: int) -> Array:
         return self.sums.block(moved, start, stop)
+
+
+class Crossed(Both):
+    """x + t sizes_p u_p + i eps u_q: the imaginary part of f there, over eps, is the derivative of f along u_q."""
+
+    @cached_property
+    def tiny(self) -> Array:
+        """(k,) eps."""
+        return relative_step(self.problem) * self.of(self.frame.scale)[1]
+
+    @property
+    def room(self) -> tuple[Array, Array] | None:
+        rooms = self.frame.room
+        if rooms is None:
+            return None
+        up, down = (self.of(room / self.sizes)[0] for room in rooms)
+        return up, down
+
+    @property
+    def reach(self) -> Array:
+        return self.of(self.frame.reach / self.sizes)[0]
+
+    def unit(self, sizes: Array) -> Array:
+        return self.of(self.frame.unit(sizes) / self.sizes)[0]
+
+
+@dataclass(frozen=True)
+class CrossedColumns(Crossed, BothColumns):
+    """The same for entries of x, which may be one."""
+
+    def move(self, offsets: Array, turn: complex | None) -> Array:
+        xp, (one, other), size = self.problem.xp, self.ends, self.of(self.sizes)[0]
+        same = self.problem.backend.asarray([p == q for p, q in zip(self.first, self.second, strict=True)])
+        real, none = one.move(offsets * size, None), xp.zeros_like(offsets)
+        there = turned(self.problem, real, none + xp.where(same, self.tiny, xp.zeros_like(self.tiny)), 1j)
+        beside = turned(self.problem, none + other.start, none + self.tiny, 1j)
+        return xp.stack([there, xp.where(same, there, beside)])
+
+    def taken(self, offsets: Array) -> Array:
+        size = self.of(self.sizes)[0]
+        return self.ends[0].taken(offsets * size) / size
+
+
+@dataclass(frozen=True)
+class CrossedTangents(Crossed):
+    """The same for directions."""
+
+    @cached_property
+    def directions(self) -> tuple[Array, Array]:
+        """(n, k) of the real steps and of the imaginary ones."""
+        frame = self.frame
+        assert isinstance(frame, Tangents)
+        (one, other), size = self.of(frame.at), self.of(self.sizes)[0]
+        return one * size, other * self.tiny
+
+    def move(self, offsets: Array, turn: complex | None) -> Array:
+        return offsets
+
+    def column(self, moved: Array, j: int) -> Array:
+        (r, k), (real, imaginary), problem = divmod(j, self.count), self.directions, self.problem
+        return turned(problem, problem.at(problem.x + moved[r, k] * real[:, k]), imaginary[:, k], 1j)
+
+    def block(self, moved: Array, start: int, stop: int) -> Array:
+        xp, problem = self.problem.xp, self.problem
+        which = problem.backend.indices([j % self.count for j in range(start, stop)])
+        real, imaginary = (xp.take(part, which, axis=1) for part in self.directions)
+        t = xp.reshape(moved, (-1,))[None, start:stop]
+        return turned(problem, problem.at(problem.x[:, None] + t * real), imaginary, 1j)

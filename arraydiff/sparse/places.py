@@ -10,8 +10,8 @@ import numpy as np
 
 from arraydiff.backends.base import RAY_SEED
 from arraydiff.config import DifferentiationConfig
-from arraydiff.directions import INSIDE, Tangents, ray
-from arraydiff.noise import FINEST, given, noise_at
+from arraydiff.directions import FINEST, INSIDE, Tangents, ray
+from arraydiff.noise import given, noise_at
 from arraydiff.probe import Probe, probed
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Values

@@ -1,22 +1,28 @@
-"""Second derivatives along the lines of a frame, and what lines and pairs of them have in common: further rungs, flags, order."""
+"""Second derivatives along the lines of a frame: on both sides of x where there is room, else on one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from arraydiff._typing import Array, Namespace
+from arraydiff._typing import Array
 from arraydiff.directions import Lines
-from arraydiff.noise import ABOVE_ROUNDING, Noise
+from arraydiff.noise import Noise
+from arraydiff.pairs import crossed
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Pushforward
-from arraydiff.strategies.bows import Bows, Scheme, curves, joined, rungs_of
-from arraydiff.strategies.surveying import NOISY, Surveyed, View, crowded, surveyed
-from arraydiff.strategies.tableau import Estimate, Rungs, extrapolate
+from arraydiff.strategies.bows import Bows, curves, joined
+from arraydiff.strategies.refining import Wanted, finished, flags_of, latest, of_lines, pushed_of, refined, together
+from arraydiff.strategies.surveying import Sided, Surveyed, Table, View, crowded, surveyed
+from arraydiff.strategies.tableau import Rungs, extrapolate
 
-LEFT, CLOSER = 0, -1  # what lines want: nothing, or a rung closer to x
-PARTS = ("columns", "error", "steps", "status")
-WIDER = 4.0  # times the farthest rung, or a power of that: where lines want rungs farther out
+
+@dataclass(frozen=True)
+class Group:
+    """Lines that are looked at alike."""
+
+    found: Surveyed
+    places: dict[int, int]  # of a line of the frame among them
 
 
 @dataclass(frozen=True)
@@ -24,75 +30,112 @@ class Alone:
     """All lines of the frame by themselves."""
 
     frame: Lines
-    roomy: Surveyed | None  # those with room on both sides
-    places: dict[int, int]  # of a line of the frame among them
-    tight: Surveyed | None  # all lines, by points that need less room
+    roomy: Group  # those with points on both sides of x; there may be none
+    tight: Group | None  # the others, and of real points all
     unresolved: bool  # whatever is found
+    first: Array | None = None  # (m, frame) derivatives along all lines, where points are crossed
+    rank: Sequence[int] = ()  # of all lines, by the noise of their derivatives times their steps
     diagonal: Pushforward | None = None  # the second derivatives along all lines
+
+    @property
+    def groups(self) -> list[tuple[Group, list[int]]]:
+        """With the lines of the frame that each says the last word of."""
+        groups = [(self.roomy, list(self.roomy.places))] if self.roomy.places else []
+        if self.tight is not None:
+            groups.append((self.tight, [i for i in range(self.frame.count) if i not in self.roomy.places]))
+        return groups
 
     def with_diagonal(self) -> Asking[Alone]:
         """With second derivatives."""
         parts = []
-        if self.roomy is not None and self.places:
-            pushed = yield from curved(self.roomy, self.unresolved)
-            parts.append((list(self.places), of_lines(self.frame, pushed, list(self.places.values()))))
-        if self.tight is not None:
-            others = [i for i in range(self.frame.count) if i not in self.places]
-            pushed = yield from curved(self.tight, self.unresolved)
-            parts.append((others, of_lines(self.frame, pushed, others)))
+        for group, lines in self.groups:
+            pushed = yield from curved(group.found, self.unresolved)
+            parts.append((lines, of_lines(self.frame, pushed, [group.places[i] for i in lines])))
         return replace(self, diagonal=together(self.frame, parts))
 
+    def ranked(self) -> Alone:
+        """With the order in which lines move by real steps, those of most noise first."""
+        view, backend, xp = self.roomy.found.near.view, self.frame.problem.backend, self.frame.problem.xp
+        level, unit = self.of_frame(lambda table: table.look.level), self.of_frame(lambda table: table.look.unit)
+        order = xp.argsort(view.together(xp, level) * unit, stable=True)
+        place = {line: i for i, line in enumerate(backend.read(order))}
+        return replace(self, rank=[place[i] for i in range(self.frame.count)])
+
     def slopes(self) -> Pushforward:
-        """The first derivatives along all lines, from the same points."""
+        """The first derivatives along all lines, from the same real points."""
         parts = []
-        if self.roomy is not None and self.places:
-            pushed = sloped(self.roomy, self.unresolved)
-            parts.append((list(self.places), of_lines(self.frame, pushed, list(self.places.values()))))
-        if self.tight is not None:
-            others = [i for i in range(self.frame.count) if i not in self.places]
-            parts.append((others, of_lines(self.frame, sloped(self.tight, self.unresolved), others)))
+        for group, lines in self.groups:
+            pushed = sloped(group.found, self.unresolved)
+            parts.append((lines, of_lines(self.frame, pushed, [group.places[i] for i in lines])))
         return together(self.frame, parts)
 
+    def of_frame(self, part: Callable[[Table], Array]) -> Array:
+        """(..., frame) something of all lines, from the tables near x."""
+        xp, parts = self.frame.problem.xp, list[tuple[list[int], Array]]()
+        for group, lines in self.groups:
+            chosen = self.frame.problem.backend.indices([group.places[i] for i in lines])
+            parts.append((lines, xp.take(part(group.found.near), chosen, axis=-1)))
+        return latest(self.frame, parts)
 
-def lines_alone(frame: Lines, views: tuple[View, View], unresolved: bool) -> Asking[Alone]:
-    """Every line surveyed, by points on both sides where it has room there."""
+
+def lines_alone(frame: Lines, views: tuple[View, View], slopes: Array | None, unresolved: bool) -> Asking[Alone]:
+    """Every line surveyed, by points on both sides where it has room there; `slopes` (m, frame) where points are crossed."""
     first, second = views
+    every, crossing = list(range(frame.count)), first.scheme.crossed
     narrow, sides = crowded(first, frame)
-    roomy = [i for i in range(frame.count) if i not in narrow]
+    roomy = [i for i in every if i not in narrow]
     both, places = None, dict[int, int]()
     if roomy:
-        both = yield from surveyed(first, frame.take(roomy))
+        both = yield from surveyed(first, _crossing(frame, roomy) if crossing else frame.take(roomy))
         for place, side in both.escaped.items():
             sides[roomy[place]] = side
         places = {line: place for place, line in enumerate(roomy) if place not in both.escaped}
-    if len(places) == frame.count:
-        return Alone(frame, both, places, None, unresolved)
-    tight = yield from surveyed(second, frame, sides if second.scheme.turn is None else None)
-    return Alone(frame, both, places, tight, unresolved)
+    rest = [i for i in every if i not in places] if crossing else every
+    tight = None
+    if len(places) < frame.count:
+        backend, xp = frame.problem.backend, frame.problem.xp
+        side = backend.asarray([sides[i] for i in rest], frame.scale.dtype)
+        origin = None if slopes is None else xp.take(slopes, backend.indices(rest), axis=1)
+        lines = _crossing(frame, rest) if crossing else frame
+        found = yield from surveyed(second, lines, Sided(side, origin))
+        tight = Group(found, {line: place for place, line in enumerate(rest)})
+    one = both if both is not None else tight.found if tight is not None else None
+    assert one is not None
+    alone = Alone(frame, Group(one, places), tight, unresolved, slopes)
+    return alone.ranked() if crossing else alone
+
+
+def _crossing(frame: Lines, which: Sequence[int]) -> Lines:
+    """Lines of the frame along which real and imaginary steps go."""
+    return crossed(frame, which, which, frame.problem.xp.ones_like(frame.scale))
+
+
+@dataclass(frozen=True)
+class Single(Wanted):
+    """Lines by themselves."""
+
+    @property
+    def noise(self) -> tuple[float, float]:
+        return self.view.scheme.noise
+
+    def left(self, factors: Sequence[float], seen: Bows) -> Asking[Bows]:
+        yield from ()
+        return Bows(*curves(self.view.scheme, seen), seen.slope)
 
 
 def curved(found: Surveyed, unresolved: bool) -> Asking[Pushforward]:
-    """The second derivatives along the lines of a table, with one more rung where bars are worth it."""
+    """The second derivatives along the lines of a table, with further rungs where bars are worth them."""
     table = found.best
-    view, lines, look, xp = table.view, table.lines, table.look, table.lines.problem.xp
-
-    def estimated(seen: Bows) -> Estimate:
-        rungs = rungs_of(xp, view.scheme, *curves(view.scheme, seen), view.base, view.scheme.noise)
-        return view.estimate(lines, rungs, look.level, look.scale(view))
-
-    factors = list(view.scheme.rungs)
-    estimate = estimated((yield from table.at(factors)))
-    for code in sorted(
-        set(lines.problem.backend.read(wanting(view, lines, estimate, xp.abs(estimate.value)))) - {LEFT}
-    ):
-        factors = with_more(lines, view.scheme, factors, code)
-    if len(factors) > len(view.scheme.rungs):
-        estimate = estimated((yield from table.at(factors)))
-    kinked = found.kinked & xp.isfinite(estimate.value)
-    error = xp.where(kinked, xp.maximum(found.jump, estimate.error), estimate.error)
-    status = flags_of(view, xp, estimate.value, error, estimate.truncation, unresolved)
-    status = status + xp.astype(kinked, xp.int16) * int(Status.KINK)
-    return pushed_of(lines, estimate.value, error, look.unit, status)
+    view, look, xp, factors = table.view, table.look, table.lines.problem.xp, list(table.view.scheme.rungs)
+    scale, unit = look.scale(view), look.unit
+    single = Single(view, table.lines, table.signed, unit, look.level, scale.curve, table.where.origin)
+    chart = replace(look.chart, length=look.chart.length / unit)
+    left = yield from single.left(factors, (yield from table.at(factors)))
+    parts = yield from refined(single, factors, left, chart, len(factors))
+    pushed = finished(single, parts, unresolved)
+    kinked = found.kinked & xp.isfinite(pushed.columns)
+    error = xp.where(kinked, xp.maximum(found.jump, pushed.error), pushed.error)
+    return replace(pushed, error=error, status=pushed.status + xp.astype(kinked, xp.int16) * int(Status.KINK))
 
 
 def sloped(found: Surveyed, unresolved: bool) -> Pushforward:
@@ -108,71 +151,3 @@ def sloped(found: Surveyed, unresolved: bool) -> Pushforward:
     )
     status = flags_of(view, xp, estimate.value, estimate.error, estimate.truncation, unresolved)
     return pushed_of(table.lines, estimate.value, estimate.error, table.look.unit, status)
-
-
-def with_more(lines: Lines, scheme: Scheme, factors: Sequence[float], code: int) -> list[float]:
-    """The rungs, and those that a code asks for: one closer to x, or a pair farther out; as far as bounds are known to allow."""
-    if code == CLOSER:
-        return [factors[0] * scheme.closer, *factors] if scheme.closer else list(factors)
-    far = factors[-1] * WIDER**code
-    if lines.room is not None and not scheme.beside:
-        far = min(far, scheme.wider)
-    return sorted({*factors, far, far / scheme.spacing}) if far > factors[-1] else list(factors)
-
-
-def wanting(view: View, lines: Lines, estimate: Estimate, size: Array, farther: Array | None = None) -> Array:
-    """(k,) what each line wants: 0 nothing; CLOSER where truncation rules; rungs farther out, by that power, where noise does."""
-    xp = lines.problem.xp
-    bar, whole = view.together(xp, estimate.error), view.together(xp, size)
-    rules = view.together(xp, estimate.truncation) > bar / 2
-    out = xp.ones_like(bar) if farther is None else farther
-    code = xp.where(rules, xp.full_like(bar, CLOSER), out)
-    goal = xp.where(rules, xp.full_like(bar, view.goal), xp.full_like(bar, view.enough(NOISY)))
-    return xp.astype(xp.where(bar > goal * whole, code, xp.zeros_like(code)), xp.int8)
-
-
-def flags_of(view: View, xp: Namespace, value: Array, error: Array, truncation: Array, unresolved: bool) -> Array:
-    """(m, k) int16."""
-    finite = xp.isfinite(value) & xp.isfinite(error)
-    loud = view.levels.real > ABOVE_ROUNDING * view.eps * view.size
-    noisy = loud & (2 * truncation <= error)
-    flags = [(~finite, Status.FAILED), (finite & noisy, Status.NOISE_LIMITED)]
-    if view.scheme.power == 1:
-        flags.append((xp.ones_like(finite), Status.ONE_SIDED))
-    if unresolved:
-        flags.append((finite, Status.UNRESOLVED))
-    status = xp.zeros_like(finite, dtype=xp.int16)
-    for mask, flag in flags:
-        status = status + xp.astype(mask, xp.int16) * int(flag)
-    return status
-
-
-def pushed_of(lines: Lines, value: Array, error: Array, steps: Array, status: Array) -> Pushforward:
-    xp, lost = lines.problem.xp, (status & int(Status.FAILED)) != 0
-    value = xp.where(lost, xp.full_like(value, float("nan")), value)
-    return Pushforward(value, xp.where(lost, xp.full_like(error, float("inf")), error), steps, status)
-
-
-def of_lines(lines: Lines, pushed: Pushforward, which: Sequence[int]) -> Pushforward:
-    """Some of the lines."""
-    xp, index = lines.problem.xp, lines.problem.backend.indices(which)
-    return Pushforward(*(xp.take(getattr(pushed, name), index, axis=-1) for name in PARTS))
-
-
-def together(lines: Lines, parts: Sequence[tuple[list[int], Pushforward]]) -> Pushforward:
-    """The parts in the order of the lines."""
-    if len(parts) == 1:
-        return parts[0][1]
-    return Pushforward(*(latest(lines, [(which, getattr(part, name)) for which, part in parts]) for name in PARTS))
-
-
-def latest(lines: Lines, parts: Sequence[tuple[list[int], Array]]) -> Array:
-    """(..., k) each line from the last part that holds it."""
-    if len(parts) == 1:
-        return parts[0][1]
-    place, start = dict[int, int](), 0
-    for which, array in parts:
-        place |= {line: start + i for i, line in enumerate(which)}
-        start += int(array.shape[-1])
-    xp, order = lines.problem.xp, lines.problem.backend.indices([place[i] for i in range(lines.count)])
-    return xp.take(xp.concat([array for _, array in parts], axis=-1), order, axis=-1)

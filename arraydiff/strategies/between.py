@@ -1,150 +1,106 @@
-"""Mixed derivatives of pairs of lines: what is left of the line between them once their own second differences are taken off.
+"""Mixed derivatives of pairs of lines.
 
-Half the points of the four-point formula, and as exact after extrapolation.
+Of real points they are what is left of the line between two once their own second differences are taken off: half the points of
+the four-point formula, and as exact after extrapolation.  Of crossed points they are the change, along the one, of the derivative
+along the other; that one moves which shows less noise so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from arraydiff._typing import Array, Namespace
+from arraydiff._typing import Array
 from arraydiff.directions import Lines
-from arraydiff.pairs import Both
+from arraydiff.pairs import Both, crossed
 from arraydiff.seam import Asking, Pushforward
-from arraydiff.strategies.along import LEFT, Alone, flags_of, latest, pushed_of, together, wanting, with_more
-from arraydiff.strategies.bows import Bows, Chart, bows, charted, joined, rungs_of
-from arraydiff.strategies.surveying import Scale, Table, View, picked
-from arraydiff.strategies.tableau import Estimate
-
-FURTHER = 3  # rungs beyond the first
-SIDED_RUNGS = 4  # of a pair: the fifth is for the lines alone
-WIDEST = 4  # power of WIDER by which rungs go farther out at once
+from arraydiff.strategies.along import Alone, Group
+from arraydiff.strategies.bows import Bows, curves
+from arraydiff.strategies.refining import Wanted, finished, refined, together
+from arraydiff.strategies.surveying import Table
 
 
 def pairs(lines: Lines, single: Alone) -> Asking[Pushforward]:
     """The mixed derivatives of pairs of lines."""
     assert isinstance(lines, Both)
     assert single.diagonal is not None
-    xp, places, along = lines.problem.xp, single.places, lines.of(lines.problem.xp.abs(single.diagonal.columns))
+    xp, along = lines.problem.xp, lines.of(lines.problem.xp.abs(single.diagonal.columns))
     size = xp.sqrt(along[0] * along[1])  # what a mixed derivative can be at most in a minimum
+    crossing, there = single.roomy.found.near.view.scheme.crossed, single.roomy.places
     groups: dict[bool, list[int]] = {True: [], False: []}
     for i, (p, q) in enumerate(zip(lines.first, lines.second, strict=True)):
-        groups[p in places and q in places].append(i)
+        groups[(p in there or q in there) if crossing else (p in there and q in there)].append(i)
     parts = []
     for roomy, which in groups.items():
-        found = single.roomy if roomy else single.tight
-        if which and found is not None:
-            chunk = _renumbered(lines.take(which), found.near, places if roomy else None)
-            sizes = xp.take(size, lines.problem.backend.indices(which), axis=-1)
-            parts.append((which, (yield from mixed(chunk, found.near, sizes, single.unresolved))))
+        group = single.roomy if roomy else single.tight
+        if which and group is not None:
+            some, sizes = lines.take(which), xp.take(size, lines.problem.backend.indices(which), axis=-1)
+            wanted: Wanted = _crossings(some, single, group, sizes) if crossing else _added(some, group, sizes)
+            parts.append((which, (yield from mixed(wanted, single.unresolved))))
     return together(lines, parts)
 
 
-def _renumbered(lines: Both, table: Table, places: dict[int, int] | None) -> Both:
-    """The same pairs by the places of their lines in a table, moved by its units."""
-    first, second = lines.first, lines.second
-    if places is not None:
-        first, second = (tuple(places[i] for i in numbers) for numbers in (first, second))
-    return replace(lines, frame=table.lines, first=first, second=second, sizes=table.signed)
+def mixed(wanted: Wanted, unresolved: bool) -> Asking[Pushforward]:
+    """Rungs of all, and further ones of those whose bars are worth them."""
+    factors = list(wanted.view.scheme.fewest)
+    seen = yield from wanted.seen(factors)
+    left = yield from wanted.left(factors, seen)
+    return finished(wanted, (yield from refined(wanted, factors, left, wanted.charted(seen), len(factors))), unresolved)
 
 
-def mixed(lines: Both, table: Table, size: Array, unresolved: bool) -> Asking[Pushforward]:
-    """The mixed derivatives, with further rungs for pairs whose bars are worth them; `size` (m, k) is what they may be."""
-    view, xp = table.view, lines.problem.xp
-    factors = view.scheme.rungs[:SIDED_RUNGS] if view.scheme.power == 1 else view.scheme.rungs
-    between, chart = yield from _begun(lines, table, factors)
-    parts = yield from _refined(lines, table, size, factors, between, chart)
-    value, error, truncation = (
-        latest(lines, [(which, getattr(part, name)) for which, part in parts])
-        for name in ("value", "error", "truncation")
-    )
-    units = lines.of(table.look.unit)
-    status = flags_of(view, xp, value, error, truncation, unresolved)
-    return pushed_of(lines, value, error, xp.sqrt(units[0] * units[1]), status)
+@dataclass(frozen=True)
+class Added(Wanted):
+    """Real points on the lines between."""
+
+    table: Table  # of the lines themselves
+
+    @property
+    def noise(self) -> tuple[float, float]:
+        own, common = (part / self.view.scheme.pairs for part in self.view.scheme.noise_of_pairs)
+        return own, common
+
+    def left(self, factors: Sequence[float], seen: Bows) -> Asking[Bows]:
+        xp, alone, lines = self.lines.problem.xp, (yield from self.table.at(factors)), self.lines
+        assert isinstance(lines, Both)
+        (one, other), (h, g), (a, b) = lines.of(alone.part), lines.of(alone.step), lines.of(self.table.signed)
+        area = xp.where((a < 0) == (b < 0), h * g, -h * g)
+        left = (seen.part - one - other) / (self.view.scheme.pairs * area)[:, None, :]
+        return Bows(xp.sqrt(h * g), left, seen.slope)
 
 
-def _refined(
-    lines: Both, table: Table, size: Array, factors: Sequence[float], between: Bows, chart: Chart
-) -> Asking[list[tuple[list[int], Estimate]]]:
-    """Estimates of all pairs, then of those with further rungs, and so on."""
-    view, xp, backend = table.view, lines.problem.xp, lines.problem.backend
-    estimate = _estimated(lines, table, size, between, chart)
-    parts = [(list(range(lines.count)), estimate)]
-    if len(factors) - len(view.scheme.rungs) >= FURTHER:
-        return parts
-    wanted = wanting(
-        view, lines, estimate, xp.maximum(xp.abs(estimate.value), size), _farther(view, xp, chart, factors)
-    )
-    codes = backend.read(wanted)
-    for code in sorted(set(codes) - {LEFT}):
-        more = with_more(lines, view.scheme, factors, code)
-        if more == list(factors):
-            continue
-        which = [i for i, one in enumerate(codes) if one == code]
-        some, index = lines.take(which), backend.indices(which)
-
-        def pick(array: Array, index: Array = index) -> Array:
-            return xp.take(array, index, axis=-1)
-
-        fresh = [factor for factor in more if factor not in factors]
-        seen = yield from _between(some, table, fresh)
-        rows = {factor: picked(between, pick).row(i) for i, factor in enumerate(factors)}
-        rows |= {factor: seen.row(i) for i, factor in enumerate(fresh)}
-        whole = joined(xp, [rows[factor] for factor in more])
-        deeper = yield from _refined(some, table, pick(size), more, whole, picked(chart, pick))
-        parts += [([which[i] for i in inner], one) for inner, one in deeper]
-    return parts
+def _added(lines: Both, group: Group, size: Array) -> Added:
+    """Pairs by the places of their lines in a table, moved by its units."""
+    table, places, xp = group.found.near, group.places, lines.problem.xp
+    first, second = (tuple(places[i] for i in numbers) for numbers in (lines.first, lines.second))
+    lines = replace(lines, frame=table.lines, first=first, second=second, sizes=table.signed)
+    (a, b), level = lines.of(table.look.unit), lines.of(table.look.level)
+    return Added(table.view, lines, xp.ones_like(a), xp.sqrt(a * b), xp.maximum(*level), size, None, table)
 
 
-def _farther(view: View, xp: Namespace, chart: Chart, factors: Sequence[float]) -> Array:
-    """(k,) by how many powers of WIDER the next rungs lie farther out, where noise rules."""
-    noise = chart.noise / chart.change
-    noise = xp.minimum(xp.maximum(noise, xp.full_like(noise, view.eps)), xp.ones_like(noise))
-    best = chart.length * view.scheme.best(noise) * view.scheme.spacing / factors[-1]
-    powers = xp.round(xp.log2(best) / 2 + xp.astype(chart.hidden, best.dtype))
-    return xp.minimum(xp.maximum(powers, xp.ones_like(powers)), xp.full_like(powers, WIDEST))
+@dataclass(frozen=True)
+class Crossings(Wanted):
+    """Crossed points."""
+
+    @property
+    def noise(self) -> tuple[float, float]:
+        return self.view.scheme.noise_of_pairs
+
+    def left(self, factors: Sequence[float], seen: Bows) -> Asking[Bows]:
+        yield from ()
+        step, curve = curves(self.view.scheme, seen)
+        assert isinstance(self.lines, Both)
+        return Bows(step * self.steps, curve / self.lines.of(self.lines.sizes)[0], seen.slope)
 
 
-def _begun(lines: Both, table: Table, factors: Sequence[float]) -> Asking[tuple[Bows, Chart]]:
-    """The first rungs between lines, and the scale of f along them, in multiples of their units."""
-    view, xp = table.view, lines.problem.xp
-    seen = yield from _points_between(lines, table, factors)
-    level = view.levels.of(xp, view.scheme, seen, view.base)
-    chart = charted(xp, view.scheme, seen, view.levels, level, lambda entries: view.together(xp, entries))
-    return (yield from _left(lines, table, factors, seen)), chart
-
-
-def _between(lines: Both, table: Table, factors: Sequence[float]) -> Asking[Bows]:
-    """Further ones."""
-    return (yield from _left(lines, table, factors, (yield from _points_between(lines, table, factors))))
-
-
-def _points_between(lines: Both, table: Table, factors: Sequence[float]) -> Asking[Bows]:
-    """What f gives between lines, in multiples of their units."""
-    xp, backend, one = lines.problem.xp, lines.problem.backend, lines.of(table.look.unit)[0]
-    steps = backend.asarray(list(factors), one.dtype)[:, None] + xp.zeros_like(one)[None, :]
-    return (yield from bows(lines, table.view.scheme, steps, table.view.base))
-
-
-def _left(lines: Both, table: Table, factors: Sequence[float], seen: Bows) -> Asking[Bows]:
-    """What is left between lines, as mixed derivatives (R, m, k) at rungs sqrt(h h')."""
-    xp, alone = lines.problem.xp, (yield from table.at(factors))
-    (one, other), (h, g), sizes = lines.of(alone.part), lines.of(alone.step), lines.of(table.signed)
-    area = xp.where((sizes[0] < 0) == (sizes[1] < 0), h * g, -h * g)
-    left = (seen.part - one - other) / (table.view.scheme.pairs * area)[:, None, :]
-    return Bows(xp.sqrt(h * g), left, seen.slope)
-
-
-def _estimated(lines: Both, table: Table, size: Array, between: Bows, chart: Chart) -> Estimate:
-    view, xp, level = table.view, lines.problem.xp, lines.of(table.look.level)
-    if view.scheme.analytic:  # noise goes with the steps
-        a, b = lines.of(table.look.unit)
-        noise = (a * level[0] + b * level[1]) / xp.sqrt(a * b)
-    else:
-        noise = xp.maximum(*level)
-    own, common = (part / view.scheme.pairs for part in view.scheme.noise_of_pairs)
-    rungs = rungs_of(xp, view.scheme, between.step, between.part, view.base, (own, common))
-    curve = xp.maximum(xp.abs(between.part[0, ...]), size)
-    units = lines.of(table.look.unit)
-    return view.estimate(lines, rungs, noise, Scale(chart.length * xp.sqrt(units[0] * units[1]), curve))
+def _crossings(lines: Both, single: Alone, group: Group, size: Array) -> Crossings:
+    """Real steps along the one that has room for them, and shows less noise so."""
+    xp, there, rank = single.frame.problem.xp, group.places, single.rank
+    turned = [
+        q not in there or (p in there and rank[p] >= rank[q]) for p, q in zip(lines.first, lines.second, strict=True)
+    ]
+    ends = [(p, q) if first else (q, p) for first, p, q in zip(turned, lines.first, lines.second, strict=True)]
+    sizes, level = single.of_frame(lambda table: table.signed), single.of_frame(lambda table: table.look.level)
+    between, view = crossed(single.frame, [p for p, _ in ends], [q for _, q in ends], sizes), group.found.near.view
+    steps, levels = xp.abs(between.of(sizes)[0]), between.of(level)[1]
+    origin = None if view.scheme.both or single.first is None else between.of(single.first)[1]
+    return Crossings(view, between, xp.ones_like(steps), steps, levels, size, origin)

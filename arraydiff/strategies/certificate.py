@@ -14,9 +14,9 @@ from functools import cached_property
 
 from arraydiff._typing import Array, Namespace
 from arraydiff.config import DifferentiationConfig
-from arraydiff.directions import Columns, Lines, Tangents, ray
+from arraydiff.directions import FINEST, Columns, Lines, Tangents, ray, relative_step
 from arraydiff.errors import BudgetSpent
-from arraydiff.noise import FINEST, Noise, Sight, given
+from arraydiff.noise import Noise, Sight, given
 from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
 from arraydiff.result import Status
@@ -26,11 +26,6 @@ from arraydiff.strategies import richardson
 from arraydiff.strategies.ladder import Ladder, Witness, witness_of
 from arraydiff.strategies.sighting import sighted_slope, typical_share
 
-RELATIVE_STEP = {
-    52: 1e-20,
-    0: 1e-15,
-}  # squared far below eps, so that nothing is truncated; not so small that it underflows
-FINER_STEP = 1.25  # the power of eps that does the same for numbers of more digits, which have no underflow
 SECOND_STEP = 2.0  # times the first: rounding noise of a complex power does not scale with the step
 SAME = 1e-12  # relative agreement of the two, in eps of float64
 VALUE_SAME = 64.0  # eps by which the real part may differ from f(x)
@@ -359,12 +354,6 @@ def tried(config: DifferentiationConfig, value: Array, line: Lines) -> Asking[Tr
     xp, step = line.problem.xp, relative_step(line.problem) * line.scale
     values = yield line.points(xp.stack([step, SECOND_STEP * step]), turn=1j)
     return Trial(config, value, line, values.at, step) if values.failure is None else values.failure
-
-
-def relative_step(problem: Problem) -> float:
-    """An imaginary step, over the scale."""
-    step = next(step for bits, step in RELATIVE_STEP.items() if bits == 0 or problem.eps <= 2.0 ** -(bits - 1))
-    return step if problem.eps >= FINEST else float(problem.eps**FINER_STEP)
 
 
 def refused_beforehand(problem: Problem, config: DifferentiationConfig) -> str:

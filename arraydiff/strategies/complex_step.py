@@ -12,7 +12,7 @@ from functools import partial
 
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Lines, Tangents
+from arraydiff.directions import Lines, Tangents, relative_step
 from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
 from arraydiff.result import Status
@@ -25,7 +25,6 @@ from arraydiff.strategies.certificate import (
     certify,
     certifying,
     refused_beforehand,
-    relative_step,
     unread,
     vouching,
 )

@@ -20,7 +20,7 @@ from arraydiff.seam import Asking, Prepared
 from arraydiff.strategies import complex_step
 from arraydiff.strategies.along import lines_alone
 from arraydiff.strategies.between import pairs
-from arraydiff.strategies.bows import CENTRAL, IMAGINARY, SIDED, TURNED, Levels
+from arraydiff.strategies.bows import CENTRAL, CROSSED, CROSSED_SIDED, SIDED, Levels
 from arraydiff.strategies.certificate import Certificate, certify
 from arraydiff.strategies.richardson import bar_factor
 from arraydiff.strategies.surveying import View
@@ -54,14 +54,15 @@ class SecondOrder:
         if asked:
             notes = (f"the complex step is not certified: {reason}; the values are real differences",)
         views = _views(problem, config, value, noise, certificate if held else None)
-        single = yield from (yield from lines_alone(self.frame(problem), views, asked)).with_diagonal()
+        frame, first = self.frame(problem), None
+        if certificate is not None and certificate.evidence is not None and (self.gradient or frame.room is not None):
+            first = yield from complex_step.columns(frame, certificate.evidence)
+        slopes = None if first is None else first.columns
+        single = yield from (yield from lines_alone(frame, views, slopes, asked)).with_diagonal()
         prepared = Prepared(
             method, value, partial(pairs, single=single), reason, noise.known, notes, noise.finite, ARRAYS
         )
-        first = None
-        if self.gradient and certificate is not None and certificate.evidence is not None:
-            first = yield from complex_step.columns(single.frame, certificate.evidence)
-        elif self.gradient:
+        if self.gradient and first is None:
             first = single.slopes()
         return replace(prepared, second=single.diagonal, first=first)
 
@@ -79,7 +80,7 @@ def _views(
         share = noise.eps * certificate.evidence.rounds[:, None]
         real = xp.maximum(real, share * xp.abs(base))
     levels, widen = Levels(real, share), bar_factor(config.confidence)
-    schemes = (CENTRAL, SIDED) if certificate is None else (TURNED, IMAGINARY)
+    schemes = (CENTRAL, SIDED) if certificate is None else (CROSSED, CROSSED_SIDED)
     first, second = (View(scheme, config, base, size, levels, noise.eps, widen) for scheme in schemes)
     return first, second
 

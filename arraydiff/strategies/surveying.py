@@ -18,12 +18,6 @@ from arraydiff.seam import Asking
 from arraydiff.strategies.bows import Bows, Chart, Levels, Scheme, bows, charted, curves, joined, rungs_of
 from arraydiff.strategies.tableau import Estimate, SecondRungs, extrapolate
 
-GOAL = {
-    1: 1e-6,
-    2: 1e-8,
-    4: 1e-11,
-}  # relative bars, by the power of the error series: less is worth no rung closer to x
-NOISY = {1: 1e-4, 2: 1e-7, 4: 1e-8}  # and no rungs farther out, which are two
 OFF = 2  # log2: units that lie nearer to the best one are good enough
 FARTHEST = 10  # log2: units go up by no more at once
 UNSEEN = 5  # log2: by which they go up where nothing was seen
@@ -57,14 +51,9 @@ class View:
     eps: float
     widen: float  # of the bars, 1 for 95 %
 
-    @property
-    def goal(self) -> float:
-        """The relative bar that is good enough."""
-        return self.enough(GOAL)
-
-    def enough(self, goals: dict[int, float]) -> float:
+    def enough(self, goal: float) -> float:
         """The relative bar beyond which more points are worth it."""
-        return max(self.config.error_tolerance or 0.0, goals[self.scheme.power], 4 * self.eps)
+        return max(self.config.error_tolerance or 0.0, goal, 4 * self.eps)
 
     def together(self, xp: Namespace, entries: Array) -> Array:
         """(k,) root mean square over the outputs, each in units of its own size; what failed counts nothing."""
@@ -87,6 +76,22 @@ class View:
 
 
 @dataclass(frozen=True)
+class Sided:
+    """Where the points of lines lie."""
+
+    side: Array | None = None  # (k,) ±1 where all are on that side of x
+    origin: Array | None = None  # (m, k) f' there, which one-sided differences of derivatives are held against
+
+    def signed(self, unit: Array) -> Array:
+        """Units, negative below x."""
+        return unit if self.side is None else self.side * unit
+
+    def picked(self, pick: Callable[[Array], Array]) -> Sided:
+        """Some of the lines."""
+        return Sided(*(None if part is None else pick(part) for part in (self.side, self.origin)))
+
+
+@dataclass(frozen=True)
 class Look:
     """What the rungs of one unit a line gave."""
 
@@ -96,17 +101,18 @@ class Look:
     chart: Chart
 
     @classmethod
-    def at(cls, view: View, lines: Lines, unit: Array, side: Array | None) -> Asking[Look]:
+    def at(cls, view: View, lines: Lines, unit: Array, where: Sided) -> Asking[Look]:
         """Evaluated."""
-        xp, signed = lines.problem.xp, unit if side is None else side * unit
-        seen = yield from bows(lines, view.scheme, xp.stack([signed * rung for rung in view.scheme.rungs]), view.base)
+        xp, signed = lines.problem.xp, where.signed(unit)
+        steps = xp.stack([signed * rung for rung in view.scheme.rungs])
+        seen = yield from bows(lines, view.scheme, steps, view.base, where.origin)
         level = view.levels.of(xp, view.scheme, seen, view.base)
-        chart = charted(xp, view.scheme, seen, view.levels, level, lambda entries: view.together(xp, entries))
+        chart = charted(xp, view.scheme, seen, level, lambda entries: view.together(xp, entries))
         return cls(unit, seen, level, chart)
 
     def scale(self, view: View) -> Scale:
         """What the length says of the second derivative, too."""
-        return Scale(self.chart.length, view.size * (self.chart.change / self.chart.length**2)[None, :])
+        return Scale(self.chart.length, view.size * self.chart.curve[None, :])
 
 
 T = TypeVar("T", Look, Bows, Chart)
@@ -140,26 +146,26 @@ class Table:
 
     view: View
     lines: Lines
-    side: Array | None  # (k,) ±1 where all points lie on that side
+    where: Sided
     look: Look
     rungs: dict[float, Bows] = field(default_factory=dict)  # one each, by the step over the unit
 
     @classmethod
-    def of(cls, view: View, lines: Lines, side: Array | None, look: Look) -> Table:
+    def of(cls, view: View, lines: Lines, where: Sided, look: Look) -> Table:
         """With the rungs that were looked at."""
-        return cls(view, lines, side, look, {factor: look.seen.row(i) for i, factor in enumerate(view.scheme.rungs)})
+        return cls(view, lines, where, look, {factor: look.seen.row(i) for i, factor in enumerate(view.scheme.rungs)})
 
     @property
     def signed(self) -> Array:
         """(k,) the units, negative below x."""
-        return self.look.unit if self.side is None else self.side * self.look.unit
+        return self.where.signed(self.look.unit)
 
     def at(self, factors: Sequence[float]) -> Asking[Bows]:
         """The rungs at these multiples of the units, in this order."""
         xp, missing = self.lines.problem.xp, [factor for factor in factors if factor not in self.rungs]
         if missing:
             steps = xp.stack([self.signed * factor for factor in missing])
-            seen = yield from bows(self.lines, self.view.scheme, steps, self.view.base)
+            seen = yield from bows(self.lines, self.view.scheme, steps, self.view.base, self.where.origin)
             self.rungs.update((factor, seen.row(i)) for i, factor in enumerate(missing))
         return joined(xp, [self.rungs[factor] for factor in factors])
 
@@ -175,11 +181,11 @@ class Surveyed:
     escaped: dict[int, int]  # lines that can be looked at on one side only
 
 
-def surveyed(view: View, lines: Lines, sides: Sequence[int] | None = None) -> Asking[Surveyed]:
-    """All lines; those of `sides` by points on that side of x."""
+def surveyed(view: View, lines: Lines, where: Sided | None = None) -> Asking[Surveyed]:
+    """All lines, by points on both sides of x, or where it is said."""
     backend, xp, read = lines.problem.backend, lines.problem.xp, lines.problem.backend.read
-    side = None if sides is None else backend.asarray(list(sides), lines.scale.dtype)
-    state, most = Survey.begin(view, lines, side), view.config.max_iterations
+    where = where or Sided()
+    state, most = Survey.begin(view, lines, where), view.config.max_iterations
     active, ended, escaped = list(range(lines.count)), list[tuple[list[int], Survey]](), dict[int, int]()
     while active:
         state = yield from state.looked()
@@ -197,9 +203,9 @@ def surveyed(view: View, lines: Lines, sides: Sequence[int] | None = None) -> As
         xp.take(xp.concat([getattr(part, name) for part in states], axis=-1), back, axis=-1)
         for name in ("kinked", "jump")
     )
-    table = Table.of(view, lines, side, best)
+    table = Table.of(view, lines, where, best)
     same = all(part.now is part.near for part in states)
-    return Surveyed(table, table if same else Table.of(view, lines, side, near), kinked, jump, escaped)
+    return Surveyed(table, table if same else Table.of(view, lines, where, near), kinked, jump, escaped)
 
 
 @dataclass(frozen=True)
@@ -208,7 +214,7 @@ class Survey:
 
     view: View
     lines: Lines
-    side: Array | None
+    where: Sided
     unit: Array  # (k,)
     cap: Array  # (k,) what units may be at most
     stage: int = 0
@@ -218,16 +224,15 @@ class Survey:
     kinked: Array = None
 
     @classmethod
-    def begin(cls, view: View, lines: Lines, side: Array | None) -> Survey:
+    def begin(cls, view: View, lines: Lines, where: Sided) -> Survey:
         """At the unit that is best where f changes over the scale of x."""
         xp, config = lines.problem.xp, view.config
-        noise = view.together(xp, view.levels.share if view.scheme.analytic else view.levels.real)
+        noise = xp.max(view.levels.share, axis=0) if view.scheme.crossed else view.together(xp, view.levels.real)
         noise = xp.minimum(xp.maximum(noise, xp.full_like(noise, view.eps)), xp.full_like(noise, 0.1))
-        cap = capped(view.scheme, lines, side)
+        cap = capped(view.scheme, lines, where.side)
         if config.max_step is not None:
             cap = xp.minimum(cap, xp.full_like(cap, config.max_step / view.scheme.rungs[-1]))
-        survey = cls(view, lines, side, cap, cap)
-        noise = xp.full_like(noise, view.eps) if view.scheme.analytic else noise
+        survey = cls(view, lines, where, cap, cap)
         return replace(survey, unit=survey.limited(view.scheme.best(noise) * lines.scale))
 
     def limited(self, unit: Array) -> Array:
@@ -252,13 +257,14 @@ class Survey:
         assert self.near is not None
         now = picked(self.now, pick)
         near = now if self.near is self.now else picked(self.near, pick)
-        rest = {name: pick(getattr(self, name)) for name in ("side", "unit", "cap", "jump", "kinked")}
-        return replace(self, lines=self.lines.take(which), now=now, near=near, **rest)
+        rest = {name: pick(getattr(self, name)) for name in ("unit", "cap", "jump", "kinked")}
+        where = self.where.picked(pick)
+        return replace(self, lines=self.lines.take(which), where=where, now=now, near=near, **rest)
 
     def looked(self) -> Asking[Survey]:
         """With the rungs of its units evaluated."""
         xp = self.lines.problem.xp
-        now = yield from Look.at(self.view, self.lines, self.unit, self.side)
+        now = yield from Look.at(self.view, self.lines, self.unit, self.where)
         jump, clear = jumped(xp, self.view.scheme, now)
         if self.near is None:
             return replace(self, stage=1, now=now, near=now, jump=jump, kinked=xp.zeros_like(clear))
@@ -282,9 +288,9 @@ class Survey:
         shift = xp.log2(unit / self.unit)
         far = (shift <= -OFF) | ((shift >= OFF) & noise_rules)
         lost = xp.any(look.seen.failed, axis=0)
-        going = suspicious | lost | (far & ~(bar <= view.goal * value))
+        going = suspicious | lost | (far & ~(bar <= view.enough(view.scheme.goal) * value))
         codes = xp.astype(going, xp.int8) * GO_ON
-        if view.scheme.turn is None and view.scheme.both and self.stage > 1:
+        if view.scheme.both and self.stage > 1:
             up, down = look.seen.failed[0, :], look.seen.failed[1, :]
             codes = xp.where(down & ~up, xp.full_like(codes, UPWARDS), codes)
             codes = xp.where(up & ~down, xp.full_like(codes, DOWNWARDS), codes)
@@ -294,14 +300,11 @@ class Survey:
     def _wanted(self, look: Look) -> Array:
         """The unit that the length asks for; rungs of two stages never fall together."""
         view, xp = self.view, self.lines.problem.xp
-        noise = view.together(xp, look.level) / look.chart.change
-        if view.scheme.analytic:
-            noise = xp.zeros_like(noise)
+        noise = look.chart.noise / look.chart.change
         noise = xp.minimum(xp.maximum(noise, xp.full_like(noise, view.eps)), xp.ones_like(noise))
         wanted = look.chart.length * view.scheme.best(noise)
-        if not view.scheme.analytic:
-            wanted = xp.where(look.chart.hidden, wanted * 2.0**HIDDEN, wanted)
-            wanted = xp.where(look.chart.seen, wanted, self.unit * 2.0**UNSEEN)
+        wanted = xp.where(look.chart.hidden, wanted * 2.0**HIDDEN, wanted)
+        wanted = xp.where(look.chart.seen, wanted, self.unit * 2.0**UNSEEN)
         wanted = xp.minimum(wanted, self.unit * 2.0**FARTHEST)
         apart = xp.round(xp.log2(wanted / self.unit))
         return xp.where(apart == OFF, 2 * wanted, xp.where(apart == -OFF, wanted / 2, wanted))
@@ -325,19 +328,16 @@ def jumped(xp: Namespace, scheme: Scheme, look: Look) -> tuple[Array, Array]:
     if not scheme.both:
         nothing = xp.zeros_like(curve[0, ...])
         return nothing, nothing > 0
-    low, high = step[0, :], step[1, :]
-    if seen.third is not None:
-        jump, noise = 4 * xp.abs(seen.third[0, ...]) * low, look.level / low
-    else:
-        jump = 2 * xp.abs(seen.slope[1, ...] - seen.slope[0, ...]) / (high - low)
-        noise = 2 * look.level / (low * (high - low))
-    return jump, jump > JUMP * xp.abs(curve[0, ...]) + 4 * noise
+    (low, high), apart = (step[0, :], step[1, :]), xp.abs(seen.slope[1, ...] - seen.slope[0, ...])
+    share, noise = (1.0, 1.0) if scheme.crossed else (2.0, 2 / low)
+    jump = share * apart / (high - low)
+    return jump, jump > JUMP * xp.abs(curve[0, ...]) + 4 * look.level * noise / (high - low)
 
 
 def capped(scheme: Scheme, lines: Lines, side: Array | None) -> Array:
     """(k,) the largest unit whose points stay inside the bounds."""
     xp = lines.problem.xp
-    if lines.room is None or scheme.beside:
+    if lines.room is None:
         return xp.full_like(lines.scale, float("inf"))
     up, down = lines.room
     room = xp.minimum(up, down) if side is None else xp.where(side > 0, up, down)
@@ -350,7 +350,6 @@ def crowded(view: View, lines: Lines) -> tuple[list[int], list[int]]:
         return [], [1] * lines.count
     xp, (up, down), scheme = lines.problem.xp, lines.room, view.scheme
     tight = capped(scheme, lines, None) < CROWDED * lines.scale * scheme.best(view.eps)
-    if scheme.turn is None:  # one side has to be worth it
-        tight = tight & (xp.maximum(up, down) > OFF**4 * xp.minimum(up, down))
+    tight = tight & (xp.maximum(up, down) > OFF**4 * xp.minimum(up, down))  # one side has to be worth it
     told = lines.problem.backend.read(xp.astype(tight, xp.int8) + 2 * xp.astype(up >= down, xp.int8))
     return [i for i, code in enumerate(told) if code % 2], [1 if code > 1 else -1 for code in told]
