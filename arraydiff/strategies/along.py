@@ -127,8 +127,8 @@ def curved(found: Surveyed, unresolved: bool) -> Asking[Pushforward]:
     """The second derivatives along the lines of a table, with further rungs where bars are worth them."""
     table = found.best
     view, look, xp, factors = table.view, table.look, table.lines.problem.xp, list(table.view.scheme.rungs)
-    scale, unit = look.scale(view), look.unit
-    single = Single(view, table.lines, table.signed, unit, look.level, scale.curve, table.where.origin)
+    unit = look.unit
+    single = Single(view, table.lines, table.signed, unit, look.level, xp.zeros_like(look.level), table.where.origin)
     chart = replace(look.chart, length=look.chart.length / unit)
     left = yield from single.left(factors, (yield from table.at(factors)))
     parts = yield from refined(single, factors, left, chart, len(factors))

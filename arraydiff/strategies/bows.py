@@ -63,8 +63,8 @@ CENTRAL = Scheme(
     noise_of_pairs=(6**0.5, 2.0),
     first=2.0,
     best=lambda noise: (0.9 * noise) ** (1 / 6),
-    goal=1e-8,
-    loud=1e-7,
+    goal=3e-9,
+    loud=2e-8,
 )
 """Real points on both sides."""
 
@@ -93,8 +93,8 @@ CROSSED = replace(
     noise_of_pairs=(0.5**0.5, 0.0),
     first=1.0,
     best=lambda noise: (0.36 * noise) ** 0.2,
-    goal=1e-11,
-    loud=1e-9,
+    goal=1e-12,
+    loud=3e-11,
 )
 """Crossed points on both sides."""
 

@@ -13,7 +13,7 @@ from arraydiff.noise import ABOVE_ROUNDING
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Pushforward
 from arraydiff.strategies.bows import Bows, Chart, Scheme, bows, charted, joined, rungs_of
-from arraydiff.strategies.surveying import Scale, View, picked
+from arraydiff.strategies.surveying import View, picked
 from arraydiff.strategies.tableau import Estimate
 
 FURTHER = 3  # rungs beyond the first
@@ -71,8 +71,7 @@ class Wanted(ABC):
         """Extrapolated to step 0."""
         view, xp = self.view, self.lines.problem.xp
         rungs = rungs_of(xp, view.scheme, left.step, left.part, view.base, self.noise)
-        curve = xp.maximum(xp.abs(left.part[0, ...]), self.size)
-        return view.estimate(self.lines, rungs, self.level, Scale(chart.length * self.steps, curve))
+        return view.estimate(self.lines, rungs, self.level, chart.length * self.steps)
 
 
 def refined(

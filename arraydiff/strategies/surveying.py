@@ -26,17 +26,8 @@ RETREAT = 6  # log2: units go down by this where f failed, and where a jump is t
 CROWDED = 2.0**-4  # of the wanted unit: with less room than that, points lie on one side, or beside x
 JUMP = 0.1  # of the second derivative: a difference of its one-sided values that is looked at again
 STEADY = 0.5  # of a jump remains where steps are far smaller: a third derivative would be gone
-ACCIDENT = 0.2  # of the change from rung to rung that the length of f foretells: less is taken for an accident
 
 DONE, GO_ON, UPWARDS, DOWNWARDS = range(4)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Over what f changes on each line, and how large its second derivative is."""
-
-    length: Array  # (k,)
-    curve: Array  # (m, k)
 
 
 @dataclass(frozen=True)
@@ -61,18 +52,17 @@ class View:
         share = xp.where(xp.isfinite(share), share, xp.zeros_like(share))
         return xp.sqrt(xp.mean(share * share, axis=0))
 
-    def estimate(self, lines: Lines, rungs: SecondRungs, level: Array, scale: Scale) -> Estimate:
-        """Extrapolated to step 0, with bars; two rungs that agree by accident are held to what the length foretells."""
-        backend, xp, noise = lines.problem.backend, lines.problem.xp, Noise(self.eps, level, measured=False)
-        found = extrapolate(backend, rungs, noise, self.widen)
-        if int(rungs.step.shape[0]) > 2:
-            return found
-        power, (low, high) = self.scheme.power, (rungs.step[i, :] for i in (0, 1))
-        change = ACCIDENT * self.scheme.first * (low / scale.length) ** power
-        change = xp.minimum(change, xp.ones_like(change))
-        least = 2 * self.widen * change * xp.minimum(change * (high / low) ** power, xp.ones_like(change))
-        left_out = xp.maximum(found.truncation, least[None, :] * scale.curve)
-        return replace(found, truncation=left_out, error=found.error - found.truncation + left_out)
+    def estimate(self, lines: Lines, rungs: SecondRungs, level: Array, length: Array) -> Estimate:
+        """Extrapolated to step 0, with bars; changes from rung to rung are held to what the length (k,) of f foretells."""
+        xp, power, step = lines.problem.xp, self.scheme.power, rungs.step
+        fall = (step / length[None, :]) ** power
+        fall = xp.minimum(fall, xp.ones_like(fall))[:, None, :]
+        count = int(step.shape[0])
+        falls = [None, self.scheme.first * fall[: count - 1, ...]]
+        falls += [fall[size - 2 : count - 1, ...] for size in range(3, count + 1)]
+        return extrapolate(
+            lines.problem.backend, rungs, Noise(self.eps, level, measured=False), self.widen, tuple(falls)
+        )
 
 
 @dataclass(frozen=True)
@@ -110,9 +100,9 @@ class Look:
         chart = charted(xp, view.scheme, seen, level, lambda entries: view.together(xp, entries))
         return cls(unit, seen, level, chart)
 
-    def scale(self, view: View) -> Scale:
-        """What the length says of the second derivative, too."""
-        return Scale(self.chart.length, view.size * self.chart.curve[None, :])
+    def curve(self, view: View) -> Array:
+        """(m, k) what the length says of the second derivative."""
+        return view.size * self.chart.curve[None, :]
 
 
 T = TypeVar("T", Look, Bows, Chart)
@@ -279,7 +269,7 @@ class Survey:
         assert look is not None
         assert look.seen.failed is not None
         rungs = rungs_of(xp, view.scheme, *curves(view.scheme, look.seen), view.base, view.scheme.noise)
-        found = view.estimate(self.lines, rungs, look.level, look.scale(view))
+        found = view.estimate(self.lines, rungs, look.level, look.chart.length)
         bar, value = view.together(xp, found.error), view.together(xp, found.value)
         noise_rules = 2 * view.together(xp, found.truncation) <= bar
         retreat = self.limited(self.unit * 2.0**-RETREAT)
