@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from arraydiff._typing import Array
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 MEASURED_NUMBERS = 2**19
 """Entries of derivatives that are made together, each with some sixty numbers in the ladders: 256 MiB."""
+
+QUICK = 1e-3
+"""Seconds: a call that takes less has not filled the memory, and to ask the system takes a share of that."""
 
 T = TypeVar("T")
 
@@ -73,6 +77,7 @@ class Evaluator:
         self.fits: int | None = None  # points a call, once memory ran out at more
         self.holds: int | None = None  # directions whose arithmetic fits, once memory ran out at more
         self.gauged = 0  # the largest number of points whose memory was looked at
+        self.held: tuple[int, int] | None = None  # memory in use before the first block
         self.turn = 0  # of several devices, the one that serves the first chunk
         self.ahead: list[Points] = []  # what will be asked for, to go out with the first round
         self.failures: list[Failure] = []  # at displaced real points
@@ -306,7 +311,10 @@ class Evaluator:
 
     def _unless_out_of_memory(self, points: Points, start: int, stop: int) -> Output | Exception | None:
         """What f gives at some of the points; None where that takes more memory than there is."""
-        before = self.backend.memory_in_use() if stop - start > 2 * self.gauged else None
+        looked = stop - start > 2 * self.gauged
+        if looked and self.held is None:
+            self.held = self.backend.memory_in_use()
+        started = perf_counter()
         try:
             output = self._ask(points.block(start, stop))
         except Exception as error:  # of the library, while the points were made
@@ -315,7 +323,8 @@ class Evaluator:
             told = str(error)
         else:
             if not (isinstance(output, Exception) and self.backend.is_out_of_memory(output)):
-                self._measure(before, stop - start)
+                quick = perf_counter() - started < QUICK
+                self._measure(None if quick or not looked else self.held, stop - start)
                 return output
             self.calls, self.points, told = self.calls + 1, self.points + stop - start, str(output)
         # Out of the except block, so that the traceback keeps no array of the call that failed.

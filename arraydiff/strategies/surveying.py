@@ -50,7 +50,7 @@ class View:
         """(k,) root mean square over the outputs, each in units of its own size; what failed counts nothing."""
         share = xp.abs(entries) / self.size
         share = xp.where(xp.isfinite(share), share, xp.zeros_like(share))
-        return xp.sqrt(xp.mean(share * share, axis=0))
+        return share[0, ...] if share.shape[0] == 1 else xp.sqrt(xp.mean(share * share, axis=0))
 
     def estimate(self, lines: Lines, rungs: SecondRungs, level: Array, length: Array) -> Estimate:
         """Extrapolated to step 0, with bars; changes from rung to rung are held to what the length (k,) of f foretells."""
@@ -118,15 +118,15 @@ def picked(item: T, pick: Callable[[Array], Array]) -> T:
     return type(item)(**parts)
 
 
-def side_by_side(xp: Namespace, items: Sequence[T], back: Array) -> T:
-    """Lines of several, in the order `back`."""
-    parts = {}
+def side_by_side(items: Sequence[T], whole: Callable[[list[Array]], Array]) -> T:
+    """Lines of several, brought into their order."""
+    if len(items) == 1:
+        return items[0]
+    parts: dict[str, Any] = {}
     for part in fields(items[0]):
         values = [getattr(item, part.name) for item in items]
-        if is_dataclass(values[0]):
-            parts[part.name] = side_by_side(xp, values, back)
-        else:
-            parts[part.name] = None if values[0] is None else xp.take(xp.concat(values, axis=-1), back, axis=-1)
+        inside = isinstance(values[0], Bows | Chart)
+        parts[part.name] = side_by_side(values, whole) if inside else None if values[0] is None else whole(values)
     return type(items[0])(**parts)
 
 
@@ -186,13 +186,14 @@ def surveyed(view: View, lines: Lines, where: Sided | None = None) -> Asking[Sur
         ended += [([active[i] for i in stopped], state.narrowed(stopped))] if stopped else []
         going = [i for i, code in enumerate(told) if code == GO_ON]
         state, active = replace(state, unit=units).narrowed(going), [active[i] for i in going]
-    order = [i for which, _ in ended for i in which]
-    back, states = backend.indices(sorted(range(len(order)), key=order.__getitem__)), [part for _, part in ended]
-    best, near = (side_by_side(xp, [getattr(part, name) for part in states], back) for name in ("now", "near"))
-    kinked, jump = (
-        xp.take(xp.concat([getattr(part, name) for part in states], axis=-1), back, axis=-1)
-        for name in ("kinked", "jump")
-    )
+    order, states = [i for which, _ in ended for i in which], [part for _, part in ended]
+    back = None if len(ended) == 1 else backend.indices(sorted(range(len(order)), key=order.__getitem__))
+
+    def whole(parts: list[Array]) -> Array:
+        return parts[0] if back is None else xp.take(xp.concat(parts, axis=-1), back, axis=-1)
+
+    best, near = (side_by_side([getattr(part, name) for part in states], whole) for name in ("now", "near"))
+    kinked, jump = (whole([getattr(part, name) for part in states]) for name in ("kinked", "jump"))
     table = Table.of(view, lines, where, best)
     same = all(part.now is part.near for part in states)
     return Surveyed(table, table if same else Table.of(view, lines, where, near), kinked, jump, escaped)
