@@ -381,7 +381,7 @@ def turned(problem: Problem, real: Array | float, offsets: Array, turn: complex)
 def relative_step(problem: Problem) -> float:
     """An imaginary step, over the scale."""
     step = next(step for bits, step in RELATIVE_STEP.items() if bits == 0 or problem.eps <= 2.0 ** -(bits - 1))
-    return step if problem.eps >= FINEST else float(problem.eps**FINER_STEP)
+    return step if problem.eps >= FINEST else problem.eps**FINER_STEP
 
 
 def _room(problem: Problem, of: Callable[[Array], Array]) -> tuple[Array, Array] | None:
