@@ -11,7 +11,7 @@ from arraydiff.noise import Noise
 from arraydiff.pairs import crossed
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Pushforward
-from arraydiff.strategies.bows import Bows, curves, joined
+from arraydiff.strategies.bows import Bows, joined, seconds
 from arraydiff.strategies.refining import Wanted, finished, flags_of, latest, of_lines, pushed_of, refined, together
 from arraydiff.strategies.surveying import Sided, Surveyed, Table, View, crowded, surveyed
 from arraydiff.strategies.tableau import Rungs, extrapolate
@@ -120,7 +120,7 @@ class Single(Wanted):
 
     def left(self, factors: Sequence[float], seen: Bows) -> Asking[Bows]:
         yield from ()
-        return Bows(*curves(self.view.scheme, seen), seen.slope)
+        return seconds(self.view.scheme, seen)
 
 
 def curved(found: Surveyed, unresolved: bool) -> Asking[Pushforward]:

@@ -65,7 +65,7 @@ class Added(Wanted):
         (one, other), (h, g), (a, b) = lines.of(alone.part), lines.of(alone.step), lines.of(self.table.signed)
         area = xp.where((a < 0) == (b < 0), h * g, -h * g)
         left = (seen.part - one - other) / (self.view.scheme.pairs * area)[:, None, :]
-        return Bows(xp.sqrt(h * g), left, seen.slope)
+        return Bows(xp.sqrt(h * g), left, seen.slope, seen.size)
 
 
 def _added(lines: Both, group: Group, size: Array) -> Added:
@@ -89,7 +89,7 @@ class Crossings(Wanted):
         yield from ()
         step, curve = curves(self.view.scheme, seen)
         assert isinstance(self.lines, Both)
-        return Bows(step * self.steps, curve / self.lines.of(self.lines.sizes)[0], seen.slope)
+        return Bows(step * self.steps, curve / self.lines.of(self.lines.sizes)[0], seen.slope, seen.size)
 
 
 def _crossings(lines: Both, single: Alone, group: Group, size: Array) -> Crossings:

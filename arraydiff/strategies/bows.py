@@ -64,7 +64,7 @@ CENTRAL = Scheme(
     first=2.0,
     best=lambda noise: (0.9 * noise) ** (1 / 6),
     goal=3e-9,
-    loud=2e-8,
+    loud=5e-8,
 )
 """Real points on both sides."""
 
@@ -118,14 +118,19 @@ class Levels:
     """The noise of f."""
 
     real: Array  # (m, 1) of a value
+    least: float  # of a value, over its size
     share: Array  # (m, 1) of an imaginary part, over its size
 
     def of(self, xp: Namespace, scheme: Scheme, seen: Bows, base: Array) -> Array:
-        """(m, k) of what second differences are made of: values, or derivatives that are imaginary parts."""
+        """(m, k) of what second differences are made of, near x: values, or derivatives that are imaginary parts."""
+        near = seen.size[0, ...]
         if not scheme.crossed:
-            return self.real + xp.zeros_like(seen.part[0, ...])
-        slope, curve = xp.abs(seen.slope[0, ...]), xp.abs(curves(scheme, seen)[1][0, ...])
-        return self.share * xp.maximum(slope, xp.sqrt(xp.abs(base) * curve))  # terms of a sum of squares cancel, say
+            return xp.maximum(self.real, self.least * near)
+        curve = xp.abs(curves(scheme, seen)[1][0, ...])
+        return self.share * xp.maximum(near, xp.sqrt(xp.abs(base) * curve))  # terms of a sum of squares cancel, say
+
+
+OF_RUNGS = ("step", "part", "slope", "size")
 
 
 @dataclass(frozen=True)
@@ -135,11 +140,12 @@ class Bows:
     step: Array  # (R, k)
     part: Array  # (R, m, k)
     slope: Array  # (R, m, k) f' along the line
+    size: Array  # (R, m, k) the larger of what is differenced
     failed: Array | None = None  # (sides, k) bool: f is finite at x but not there
 
     def row(self, i: int) -> Bows:
         """One rung."""
-        return Bows(self.step[i : i + 1, :], self.part[i : i + 1, ...], self.slope[i : i + 1, ...])
+        return Bows(*(getattr(self, name)[i : i + 1, ...] for name in OF_RUNGS))
 
 
 def bows(lines: Lines, scheme: Scheme, steps: Array, base: Array, origin: Array | None = None) -> Asking[Bows]:
@@ -155,26 +161,35 @@ def bows(lines: Lines, scheme: Scheme, steps: Array, base: Array, origin: Array 
         assert isinstance(lines, Crossed)
         values = xp.imag(values) / lines.tiny
         start = xp.zeros_like(base) if origin is None else origin
-        return replace(_of_derivatives(scheme, step, values[:count, ...], values[count:, ...], start), failed=failed)
-    one, other, t = values[:count, ...] - base, values[count:, ...] - base, step[:, None, :]
+        return replace(_of_derivatives(xp, scheme, step, values, start), failed=failed)
+    size, values, t = _larger(xp, scheme, values), values - base, step[:, None, :]
+    one, other = values[:count, ...], values[count:, ...]
     if scheme.both:
-        return Bows(step, one + other, (one - other) / (2 * t), failed)
-    return Bows(step, one, one / t, failed)
+        return Bows(step, one + other, (one - other) / (2 * t), size, failed)
+    return Bows(step, one, one / t, size, failed)
 
 
-def _of_derivatives(scheme: Scheme, step: Array, one: Array, other: Array, origin: Array) -> Bows:
+def _of_derivatives(xp: Namespace, scheme: Scheme, step: Array, values: Array, origin: Array) -> Bows:
     """Differences of f' along the line."""
-    t = step[:, None, :]
+    size, t, count = _larger(xp, scheme, values), step[:, None, :], int(step.shape[0])
+    one, other = values[:count, ...], values[count:, ...]
     if scheme.both:
-        return Bows(step, (one - other) * t / 2, (one + other) / 2)
-    return Bows(step, (one - origin) * t, one)
+        return Bows(step, (one - other) * t / 2, (one + other) / 2, size)
+    return Bows(step, (one - origin) * t, one, size)
+
+
+def _larger(xp: Namespace, scheme: Scheme, values: Array) -> Array:
+    """(R, m, k) of the values on both sides."""
+    size = xp.where(xp.isfinite(values), xp.abs(values), xp.zeros_like(values))
+    half = int(size.shape[0]) // 2
+    return xp.maximum(size[:half, ...], size[half:, ...]) if scheme.both else size
 
 
 def joined(xp: Namespace, rows: Sequence[Bows]) -> Bows:
     """Rungs of the same lines, one after the other."""
     if len(rows) == 1:
         return rows[0]
-    return Bows(*(xp.concat([getattr(row, name) for row in rows]) for name in ("step", "part", "slope")))
+    return Bows(*(xp.concat([getattr(row, name) for row in rows]) for name in OF_RUNGS))
 
 
 def curves(scheme: Scheme, seen: Bows) -> tuple[Array, Array]:
@@ -185,15 +200,25 @@ def curves(scheme: Scheme, seen: Bows) -> tuple[Array, Array]:
     return step, part / (step * step)[:, None, :]
 
 
+def seconds(scheme: Scheme, seen: Bows) -> Bows:
+    """The rungs of single lines with their second derivatives as parts."""
+    step, curve = curves(scheme, seen)
+    count = int(step.shape[0])
+    size = seen.size[1:, ...] if count < int(seen.size.shape[0]) else seen.size
+    return Bows(step, curve, seen.slope[:count, ...], size)
+
+
 def rungs_of(
-    xp: Namespace, scheme: Scheme, step: Array, quotient: Array, base: Array, noise: tuple[float, float]
+    xp: Namespace, scheme: Scheme, seconds: Bows, base: Array, noise: tuple[float, float], near: Array
 ) -> SecondRungs:
-    """Second quotients (K, m, k) at steps (K, k), for extrapolation."""
-    nothing, (own, common) = xp.zeros_like(quotient[0, ...]), noise
+    """Second derivatives `part` at their steps, for extrapolation; noise grows with what is differenced, from `near` on."""
+    step, (own, common) = seconds.step, noise
+    nothing = xp.zeros_like(seconds.part[0, ...])
     weight = 1 / step if scheme.crossed else 1 / (step * step)
-    size = nothing + xp.abs(base)
-    still = xp.zeros_like(step[0, :])
-    return SecondRungs(step, quotient, None, base, still, size, nothing, own * weight, common * weight, scheme.power)
+    growth = xp.max(seconds.size / xp.where(near > 0, near, xp.ones_like(near)), axis=1)
+    own_weight = own * weight * xp.maximum(growth, xp.ones_like(growth))
+    size, still = nothing + xp.abs(base), xp.zeros_like(step[0, :])
+    return SecondRungs(step, seconds.part, None, base, still, size, nothing, own_weight, common * weight, scheme.power)
 
 
 @dataclass(frozen=True)

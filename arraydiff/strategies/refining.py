@@ -70,7 +70,7 @@ class Wanted(ABC):
     def estimate(self, left: Bows, chart: Chart) -> Estimate:
         """Extrapolated to step 0."""
         view, xp = self.view, self.lines.problem.xp
-        rungs = rungs_of(xp, view.scheme, left.step, left.part, view.base, self.noise)
+        rungs = rungs_of(xp, view.scheme, left, view.base, self.noise, xp.min(left.size, axis=0))
         return view.estimate(self.lines, rungs, self.level, chart.length * self.steps)
 
 

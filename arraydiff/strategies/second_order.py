@@ -79,7 +79,7 @@ def _views(
     if certificate is not None and certificate.evidence is not None:
         share = noise.eps * certificate.evidence.rounds[:, None]
         real = xp.maximum(real, share * xp.abs(base))
-    levels, widen = Levels(real, share), bar_factor(config.confidence)
+    levels, widen = Levels(real, QUIET * noise.eps, share), bar_factor(config.confidence)
     schemes = (CENTRAL, SIDED) if certificate is None else (CROSSED, CROSSED_SIDED)
     first, second = (View(scheme, config, base, size, levels, noise.eps, widen) for scheme in schemes)
     return first, second

@@ -15,9 +15,10 @@ from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import Lines
 from arraydiff.noise import Noise
 from arraydiff.seam import Asking
-from arraydiff.strategies.bows import Bows, Chart, Levels, Scheme, bows, charted, curves, joined, rungs_of
+from arraydiff.strategies.bows import Bows, Chart, Levels, Scheme, bows, charted, curves, joined, rungs_of, seconds
 from arraydiff.strategies.tableau import Estimate, SecondRungs, extrapolate
 
+FINEST_BAR = 4.0  # eps: no bar gets below
 OFF = 2  # log2: units that lie nearer to the best one are good enough
 FARTHEST = 10  # log2: units go up by no more at once
 UNSEEN = 5  # log2: by which they go up where nothing was seen
@@ -25,6 +26,7 @@ HIDDEN = 3  # log2: and where noise hides the length, which is longer then
 RETREAT = 6  # log2: units go down by this where f failed, and where a jump is to be told from an inflection
 CROWDED = 2.0**-4  # of the wanted unit: with less room than that, points lie on one side, or beside x
 JUMP = 0.1  # of the second derivative: a difference of its one-sided values that is looked at again
+CLEAR = 8.0  # times the noise: a jump that stands out of it
 STEADY = 0.5  # of a jump remains where steps are far smaller: a third derivative would be gone
 
 DONE, GO_ON, UPWARDS, DOWNWARDS = range(4)
@@ -60,9 +62,9 @@ class View:
         count = int(step.shape[0])
         falls = [None, self.scheme.first * fall[: count - 1, ...]]
         falls += [fall[size - 2 : count - 1, ...] for size in range(3, count + 1)]
-        return extrapolate(
-            lines.problem.backend, rungs, Noise(self.eps, level, measured=False), self.widen, tuple(falls)
-        )
+        noise = Noise(self.eps, level, measured=False)
+        found = extrapolate(lines.problem.backend, rungs, noise, self.widen, tuple(falls))
+        return replace(found, error=xp.maximum(found.error, FINEST_BAR * self.eps * xp.abs(found.value)))
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,6 @@ class Look:
         level = view.levels.of(xp, view.scheme, seen, view.base)
         chart = charted(xp, view.scheme, seen, level, lambda entries: view.together(xp, entries))
         return cls(unit, seen, level, chart)
-
-    def curve(self, view: View) -> Array:
-        """(m, k) what the length says of the second derivative."""
-        return view.size * self.chart.curve[None, :]
 
 
 T = TypeVar("T", Look, Bows, Chart)
@@ -269,7 +267,8 @@ class Survey:
         view, xp, look = self.view, self.lines.problem.xp, self.now
         assert look is not None
         assert look.seen.failed is not None
-        rungs = rungs_of(xp, view.scheme, *curves(view.scheme, look.seen), view.base, view.scheme.noise)
+        shown = seconds(view.scheme, look.seen)
+        rungs = rungs_of(xp, view.scheme, shown, view.base, view.scheme.noise, shown.size[0, ...])
         found = view.estimate(self.lines, rungs, look.level, look.chart.length)
         bar, value = view.together(xp, found.error), view.together(xp, found.value)
         noise_rules = 2 * view.together(xp, found.truncation) <= bar
@@ -322,7 +321,7 @@ def jumped(xp: Namespace, scheme: Scheme, look: Look) -> tuple[Array, Array]:
     (low, high), apart = (step[0, :], step[1, :]), xp.abs(seen.slope[1, ...] - seen.slope[0, ...])
     share, noise = (1.0, 1.0) if scheme.crossed else (2.0, 2 / low)
     jump = share * apart / (high - low)
-    return jump, jump > JUMP * xp.abs(curve[0, ...]) + 4 * look.level * noise / (high - low)
+    return jump, jump > JUMP * xp.abs(curve[0, ...]) + CLEAR * look.level * noise / (high - low)
 
 
 def capped(scheme: Scheme, lines: Lines, side: Array | None) -> Array:
