@@ -306,7 +306,8 @@ def hessian(
     gradient : callable, optional
         The gradient of `fun`, which takes the same arguments: it is differenced, once a parameter, and `fun` is not called.
     f0 : as fun returns, optional
-        f(x), if it is known: it is not evaluated then (but in the blocks of a vectorised `fun`).
+        f(x), if it is known: it is not evaluated then (but in the blocks of a vectorised `fun`). It is of one x: the returned
+        object is to be called there alone.
 
     Returns
     -------
@@ -328,6 +329,7 @@ def hessian(
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output}
     chosen, numbers = config_of(config, options, "hessian"), Argnums.of(argnums)
     lines = None if rows is None else checked_rows(numbers, rows)
+    one_point(f0, in_axes)
     if gradient is not None:
         return over_axes(differenced(gradient, numbers, chosen, lines, f0, given), in_axes)
     stepped = chosen.step_size is not None or chosen.relative_step is not None
@@ -357,6 +359,12 @@ def differenced(
             "gradient= is differenced as it is: leave rows, f0 and has_aux out, and wrap it if it returns more"
         )
     return Differenced(gradient, Options(numbers, config, **given))
+
+
+def one_point(f0: Any, in_axes: Any) -> None:
+    """Refuse f(x) beside several x."""
+    if f0 is not None and in_axes is not None:
+        raise ValueError("f0 is f at one point: leave it out beside in_axes, or call the derivative in a loop")
 
 
 def checked_rows(numbers: Argnums, rows: Any) -> Argnums:
@@ -396,6 +404,7 @@ def value_and_grad_and_hessian(
      [2. 0.]]
     """
     given = {"has_aux": has_aux, "full_output": full_output, "f0": f0}
+    one_point(f0, in_axes)
     chosen = choosing("value_and_grad_and_hessian", config, options)
     return over_axes(ValueGradientHessian(fun, Options(Argnums.of(argnums), chosen, **given)), in_axes)
 
@@ -423,6 +432,7 @@ def hessian_diag(
     array([16., 12.])
     """
     given = {"has_aux": has_aux, "full_output": full_output, "f0": f0}
+    one_point(f0, in_axes)
     chosen = choosing("hessian_diag", config, options)
     return over_axes(Diagonal(fun, Options(Argnums.of(argnums), chosen, **given)), in_axes)
 
