@@ -15,7 +15,7 @@ from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
 from arraydiff.estimation import NoiseEstimate, estimate_noise
 from arraydiff.normal import normal_equations
-from arraydiff.products import hvp, jvp, vjp
+from arraydiff.products import hessian_operator, hvp, jvp, vjp
 from arraydiff.record import record
 from arraydiff.result import GradientResult, HessianResult, JacobianResult, Status
 from arraydiff.second import hessian, hessian_diag, value_and_grad_and_hessian
@@ -38,6 +38,7 @@ __all__ = [
     "grad",
     "hessian",
     "hessian_diag",
+    "hessian_operator",
     "hvp",
     "jacfwd",
     "jacobian",

@@ -19,12 +19,15 @@ from arraydiff.engine import Derivative, derivation
 from arraydiff.evaluator import Evaluator
 from arraydiff.explain import Stories
 from arraydiff.record import active_records, unrecorded
-from arraydiff.result import DerivativeResult
+from arraydiff.result import DerivativeResult, HessianResult
 from arraydiff.service import Service
 from arraydiff.together import drive_together, kept, raised
 
 STACKED = ("derivative", "value", "aux", "error_estimate", "step_sizes", "status", "condition", "noise_level")
 """Fields of a result that get an axis of points in front."""
+
+OF_HESSIANS = ("gradient", "gradient_error", "gradient_status")
+"""Further ones."""
 
 
 class Batched:
@@ -228,7 +231,8 @@ def _owners(names: Any, trees: Any) -> list[Place]:
 
 def _joined(ready: Done, results: Sequence[Any]) -> Any:
     """One result of those of all points."""
-    stacked = {name: _stacked(ready.backend, [getattr(r, name) for r in results], name) for name in STACKED}
+    names = STACKED + (OF_HESSIANS if isinstance(results[0], HessianResult) else ())
+    stacked = {name: _stacked(ready.backend, [getattr(r, name) for r in results], name) for name in names}
     methods = tuple(result.method_used for result in results)
     return replace(
         results[0],

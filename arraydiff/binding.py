@@ -258,6 +258,20 @@ def same_structure(one: Layout, other: Layout) -> bool:
     return bool(first == second)
 
 
+def checked_gradient(inputs: Layout, outputs: Layout) -> None:
+    """What a gradient of the user's returns, against what it is the gradient with respect to.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ.
+    """
+    wanted, given = ([leaf.shape for leaf in layout.leaves] for layout in (inputs, outputs))
+    if wanted != given:
+        shapes, others = (", ".join(map(str, some)) for some in (wanted, given))
+        raise ValueError(f"gradient must return the shapes of x, {shapes}, but gave {others}")
+
+
 def checked_output(backend: Backend, layout: Layout, name: str, *, holomorphic: bool, complex_outputs: bool) -> None:
     """Output dtypes as JAX wants them.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
 from typing import Any, TypeVar
@@ -53,6 +53,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A derivative that is returned beside another one."""
+
+    dense: Dense
+    judged: Judged
+
+
+@dataclass(frozen=True)
 class Derivative:
     """J·V with all that is known of it, flat."""
 
@@ -62,6 +70,7 @@ class Derivative:
     dense: Dense
     judged: Judged | None  # which entries are vouched for; of a bare call without bars its watch knows
     time: float
+    beside: Beside | None = field(default=None, kw_only=True)  # another derivative that came of the same points
 
     @cached_property
     def doubts(self) -> dict[str, int]:
@@ -71,7 +80,10 @@ class Derivative:
         if self.dense.watch is not None:
             return self.dense.watch.doubts()
         assert self.judged is not None
-        return self.judged.counts()
+        counts = self.judged.counts()
+        for name, count in ({} if self.beside is None else self.beside.judged.counts()).items():
+            counts[name] = counts.get(name, 0) + count
+        return counts
 
     @property
     def output(self) -> Output:
@@ -106,6 +118,7 @@ class Wanted:
     spread: Callable[[Problem, Prepared, Dense], Dense] | None = (
         None  # what was collected as the derivative's own columns
     )
+    beside: Callable[[Problem, Prepared], Dense] | None = None  # what is returned, and judged, beside it
 
 
 def differentiate(
@@ -153,7 +166,16 @@ def derivation(
         judged = Judged(
             problem.backend, tolerance(config), dense.columns, dense.error, dense.status, scale, dense.least
         )
-    return Derivative(problem, prepared, evaluator, dense, judged, perf_counter() - started)
+    beside = None if wanted.beside is None else _beside_it(problem, config, wanted.beside(problem, prepared))
+    return Derivative(problem, prepared, evaluator, dense, judged, perf_counter() - started, beside=beside)
+
+
+def _beside_it(problem: Problem, config: DifferentiationConfig, dense: Dense) -> Beside:
+    """Judged by the same rule."""
+    judged = Judged(
+        problem.backend, tolerance(config), dense.columns, dense.error, dense.status, problem.scale, dense.least
+    )
+    return Beside(dense, judged)
 
 
 def streamed(

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from arraydiff._typing import Array
-from arraydiff.arguments import Layout
+from arraydiff.arguments import Layout, is_complex
 from arraydiff.backends import Backend, backend_of
 from arraydiff.batching import gave_up, same_branch
 from arraydiff.config import DifferentiationConfig
@@ -362,7 +362,7 @@ class Evaluator:
             lost = self.backend.xp.full_like(self.base.values, float("inf"))
             bars = (lost if isinstance(output, Exception) else output.noise for output in outputs)
             noise = self.backend.gather([lost if bar is None else bar for bar in bars])
-        return Values(self.backend.settle(self._joined(outputs, good, short)), noise, failure, short)
+        return Values(self.backend.settle(self._joined(points, outputs, good, short)), noise, failure, short)
 
     def _keep_origin(self, output: Output | Exception) -> None:
         if isinstance(output, Exception):
@@ -396,11 +396,12 @@ class Evaluator:
         m = None if self.output is None else int(self.output.values.shape[0])
         for answer in answers:
             if m is not None and isinstance(answer, Output) and answer.values.shape[0] != m:
+                at_x = "f gave" if self.given is None else "f0 has"
                 raise ValueError(
-                    f"f gave {m} numbers at x but {answer.values.shape[0]} beside it; its shape must not change"
+                    f"{at_x} {m} numbers at x but f gave {answer.values.shape[0]} beside it; its shape must not change"
                 )
 
-    def _joined(self, outputs: list[Output | Exception], good: list[Output], short: int) -> Array:
+    def _joined(self, points: Points, outputs: list[Output | Exception], good: list[Output], short: int) -> Array:
         """(m, k), NaN where f failed or was not asked."""
         xp, m = self.backend.xp, int(self.base.values.shape[0])
         parts = [output.values for output in good]
@@ -412,6 +413,10 @@ class Evaluator:
                 return self.backend.gather(parts)
             return parts[0] if len(parts) == 1 else xp.concat(parts, axis=1)
         lost = xp.full((m, 1), float("nan"), dtype=self.base.values.dtype, device=self.backend.device)
+        if points.is_complex and (not parts or any(is_complex(self.backend, part.dtype) for part in parts)):
+            lost = (
+                lost + lost * 1j
+            )  # beside complex numbers NaN alone has an imaginary part of 0, which passes for a value
         columns = [lost if isinstance(o, Exception) else xp.reshape(o.values, (m, -1)) for o in outputs]
         columns += [lost] * short
         return xp.concat(columns, axis=1)

@@ -43,6 +43,7 @@ class Story:
     judged: Judged  # which entries are vouched for
     scale: Array  # (n,) of the parameters
     batching: str = ""  # how f was called, where vectorized="auto" chose
+    gradient: Story | None = None  # that of the gradient, where it came of the same points
 
     def told(self, result: DerivativeResult) -> str:
         """The sentences."""
@@ -51,6 +52,8 @@ class Story:
             lines += (
                 self._doubts(result) if self.columns.shape[0] * self.columns.shape[1] else ["There are no entries."]
             )
+            if self.gradient is not None and self.gradient.columns.shape[1]:
+                lines += ["Of the gradient:", *self.gradient._doubts(result)]
         return "\n".join(lines)
 
     def _doubts(self, result: DerivativeResult) -> list[str]:

@@ -1,23 +1,23 @@
-"""Products with a derivative that is never held: J·v, uᵀ·J and H·v."""
+"""Products with a derivative that is never held: J·v, uᵀ·J and H·v, alone or as a linear operator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
-from arraydiff.arguments import Argnums, Layout, Leaf, flatten, layout_of
+from arraydiff.arguments import Argnums, Layout, Leaf, flatten, layout_of, ravel
 from arraydiff.backends import Backend, backend_of
-from arraydiff.binding import Bound, Rules, bind, same_structure, tangent_of
+from arraydiff.binding import Bound, Rules, bind, checked_gradient, same_structure, tangent_of
 from arraydiff.callables import Options, Transform, config_of, inner_config, outer_config
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import Derivative, Wanted, along, value_at
 from arraydiff.result import DerivativeResult, HessianResult, JacobianResult
 from arraydiff.transforms import Gradient, grad
 
-__all__ = ["hvp", "jvp", "vjp"]
+__all__ = ["hessian_operator", "hvp", "jvp", "vjp"]
 
 
 class Tangent(Transform):
@@ -59,6 +59,17 @@ class HessianProduct(Tangent):
     def _bare(self, bound: Bound, derivative: Derivative, flat: Array) -> Any:
         product = self._assembled(bound, derivative.output.layout, flat, "value")
         return product[0] if len(self.tangents) == 1 else product
+
+
+class GivenProduct(HessianProduct):
+    """H·v by differences of a gradient of the user's, which gives a bare array where there is one primal."""
+
+    def _check_output(self, bound_backend: Any, layout: Layout) -> None:
+        super()._check_output(bound_backend, layout)
+        checked_gradient(layout_of(bound_backend, self.tangents)[0], layout)
+
+    def _bare(self, bound: Bound, derivative: Derivative, flat: Array) -> Any:
+        return self._assembled(bound, derivative.output.layout, flat, "value")
 
 
 class Cotangent(Gradient):
@@ -128,6 +139,7 @@ def hvp(
     primals: Any,
     tangents: Any,
     *,
+    gradient: Callable[..., Any] | None = None,
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
     **options: Any,
@@ -140,6 +152,9 @@ def hvp(
         As in :func:`grad`.
     primals, tangents : tuple or list
         The positional arguments of ``fun``, and a direction of the same structure, shapes and dtypes.
+    gradient : callable, optional
+        The gradient of `fun`, which takes the same arguments: it is differenced along the tangent, a few times whatever n, and
+        `fun` is not called. It returns an array like the primal, or a tuple with one for each of several.
     config, full_output, **options
         As in :func:`grad`; ``full_output=True`` gives a :class:`HessianResult` of H·v.
 
@@ -147,6 +162,11 @@ def hvp(
     -------
     array or pytree
         H·v in the structure of the primals; bare where there is one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Tangents that do not fit the primals, or a gradient that does not return their shapes.
 
     Examples
     --------
@@ -157,11 +177,113 @@ def hvp(
     True
     """
     primals, tangents = _pair("hvp", primals, tangents)
-    chosen = config_of(config, options, "hvp")
+    slope = Slope.of(fun, len(primals), gradient, config_of(config, options, "hvp"))
+    return slope.along(primals, tangents, full_output=full_output)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """The gradient of a function, ready to be differenced along any direction."""
+
+    function: Callable[..., Any]
+    product: type[HessianProduct]
+    options: Options
+
+    @classmethod
+    def of(
+        cls, fun: Callable[..., Any], count: int, gradient: Callable[..., Any] | None, config: DifferentiationConfig
+    ) -> Slope:
+        """The user's gradient, or ours, with respect to so many arguments."""
+        numbers = tuple(range(count))
+        if gradient is None:
+            ours = grad(fun, numbers, config=inner_config(config))
+            return cls(ours, HessianProduct, Options(Argnums.of(numbers), outer_config(config)))
+        if not callable(gradient):
+            raise TypeError(f"gradient wants a function of the same arguments as fun, got {type(gradient).__name__}")
+        return cls(gradient, GivenProduct, Options(Argnums.of(numbers), config))
+
+    def along(self, primals: tuple[Any, ...], tangents: tuple[Any, ...], *, full_output: bool = False) -> Any:
+        """H·v at these primals."""
+        options = replace(self.options, full_output=full_output)
+        return self.product(self.function, options, tangents)(*primals)
+
+
+def hessian_operator(
+    fun: Callable[..., Any],
+    *primals: Any,
+    gradient: Callable[..., Any] | None = None,
+    config: DifferentiationConfig | None = None,
+    **options: Any,
+) -> Any:
+    """Hessian of a scalar function as a linear operator: its products with vectors, for iterative solvers; it is never held.
+
+    Parameters
+    ----------
+    fun : callable
+        As in :func:`grad`.
+    *primals
+        The positional arguments of ``fun``, arrays of NumPy or CuPy or structures of them.
+    gradient : callable, optional
+        The gradient of `fun`, as in :func:`hvp`: a product then takes a few of it whatever n; without one, a few gradients
+        by differences, whose points grow with n.
+    config, **options
+        As in :func:`grad`. Each product warns where it is not vouched for: ``unreliable="ignore"`` keeps it quiet.
+
+    Returns
+    -------
+    scipy.sparse.linalg.LinearOperator
+        Shape (n, n), symmetric, of the dtype of x, over all numbers of the primals in the order of their flat arrays; of
+        ``cupyx.scipy`` where the primals are CuPy's.
+
+    Raises
+    ------
+    TypeError
+        Arrays of another library, or primals that :func:`hvp` does not take.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arraydiff
+    >>> from scipy.sparse.linalg import cg
+    >>> H = arraydiff.hessian_operator(lambda x: np.sum(x**4), np.array([1.0, 2.0, 3.0]))
+    >>> step, failed = cg(H, np.array([12.0, 48.0, 108.0]))
+    >>> np.allclose(step, 1), failed
+    (True, 0)
+    """
+    chosen = config_of(config, options, "hessian_operator")
+    if not primals:
+        raise TypeError("hessian_operator takes the point too: call hessian_operator(fun, x)")
     argnums = Argnums.of(tuple(range(len(primals))))
-    gradient = grad(fun, tuple(range(len(primals))), config=inner_config(chosen))
-    outer = Options(argnums, outer_config(chosen), full_output=full_output)
-    return HessianProduct(gradient, outer, tangents)(*primals)
+    bound = bind(fun, primals, {}, argnums, chosen, Rules("hessian_operator"))
+    slope, backend = Slope.of(fun, len(primals), gradient, chosen), bound.problem.backend
+    n, dtype = bound.problem.n, bound.problem.x.dtype
+    return backend.operator(n, dtype, FlatProduct(slope, primals, bound.layout, backend, dtype))
+
+
+@dataclass(frozen=True)
+class FlatProduct:
+    """H·v for flat vectors."""
+
+    slope: Slope
+    primals: tuple[Any, ...]
+    layout: Layout
+    backend: Backend
+    dtype: Any
+
+    def __call__(self, vector: Array) -> Array:
+        """H·v, (n,) or (n, 1) to (n,)."""
+        xp = self.backend.xp
+        if xp.isdtype(vector.dtype, "complex floating"):
+            return self(xp.real(vector)) + 1j * self(xp.imag(vector))
+        with self.backend.on_device():
+            flat = xp.astype(xp.reshape(vector, (-1,)), self.dtype)
+            size = xp.max(xp.abs(flat)) if self.layout.size else xp.ones_like(xp.sum(flat))
+            size = xp.where(size > 0, size, xp.ones_like(size))  # a residual of 1e-300 has a direction, too
+            tangents = assembly.vector(self.backend, self.layout, flat / size)
+        product = self.slope.along(self.primals, tangents)
+        with self.backend.on_device():
+            layout, arrays = layout_of(self.backend, product)
+            return size * ravel(self.backend, layout.leaves, arrays, self.dtype)
 
 
 def vjp(

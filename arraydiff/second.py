@@ -9,12 +9,13 @@ from typing import Any
 from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout, part_of
-from arraydiff.binding import Bound
+from arraydiff.binding import Bound, checked_gradient
 from arraydiff.callables import Options, Transform, config_of, inner_config, outer_config
 from arraydiff.collectors import Dense
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Lines
-from arraydiff.engine import Derivative, Wanted
+from arraydiff.engine import Beside, Derivative, Wanted
+from arraydiff.explain import Story
 from arraydiff.pairs import Pairs
 from arraydiff.problem import Problem
 from arraydiff.result import SMALL_SHARE, HessianResult, Status
@@ -40,6 +41,14 @@ class Nested(ForwardJacobian):
 
     def _value(self, bound: Bound, derivative: Derivative) -> PyTree:
         return derivative.output.inner_value  # what was differentiated here is the gradient
+
+
+class Differenced(Nested):
+    """The Hessian by differences of a gradient of the user's."""
+
+    def _assembled(self, bound: Bound, outputs: Layout, flat: Array, kind: str) -> PyTree:
+        checked_gradient(bound.layout, outputs)
+        return super()._assembled(bound, outputs, flat, kind)
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class Second(Transform):
             return self._spread(problem, bound, prepared, dense)
 
         strategy = SecondOrder(frame, self.gradient) if bound.index else None  # else f(x) is all that is wanted
-        return Wanted(range(pairs.count), lines, pairs.count, strategy, spread=whole)
+        return Wanted(range(pairs.count), lines, pairs.count, strategy, spread=whole, beside=self._beside(bound))
 
     def _pairs(self, bound: Bound) -> Pairs:
         """Which mixed derivatives are wanted, by number among the parameters that can move."""
@@ -83,6 +92,10 @@ class Second(Transform):
     def _spread(self, problem: Problem, bound: Bound, prepared: Prepared, dense: Dense) -> Dense:
         """What was found, as the columns of the derivative."""
         raise NotImplementedError
+
+    def _beside(self, bound: Bound) -> Callable[[Problem, Prepared], Dense] | None:
+        """What makes the first derivatives, where they are wanted."""
+        return None
 
     def _condition(self, bound: Bound, derivative: Derivative) -> PyTree:
         return None
@@ -153,26 +166,52 @@ class ValueGradientHessian(Hessian):
         only_scalar(layout)
         super()._check_output(bound_backend, layout)
 
+    def _beside(self, bound: Bound) -> Callable[[Problem, Prepared], Dense]:
+        def gradient(problem: Problem, prepared: Prepared) -> Dense:
+            found = prepared.first
+            return still(problem, 1) if found is None else scattered(problem, bound.index, found)
+
+        return gradient
+
     def _bare(self, bound: Bound, derivative: Derivative, flat: Array) -> Any:
-        value = self._value(bound, derivative)
-        gradient, _, _ = self._first(bound, derivative)
+        value, beside = self._value(bound, derivative), gradient_of(derivative)
+        columns = beside.dense.columns
+        if self.options.config.unreliable == "nan":
+            columns = bound.problem.xp.where(
+                beside.judged.mask(), bound.problem.xp.full_like(columns, float("nan")), columns
+            )
+        gradient = self._first(bound, derivative, columns, "value")
         hessian = self._assembled(bound, derivative.output.layout, flat, "value")
         return ((value, derivative.output.aux) if self.options.has_aux else value), gradient, hessian
 
-    def _first(self, bound: Bound, derivative: Derivative) -> tuple[PyTree, PyTree, PyTree]:
-        """The gradient, its bars and flags."""
-        problem, first = bound.problem, derivative.prepared.first
-        dense = still(problem, 1) if first is None else scattered(problem, bound.index, first)
-        parts = ((dense.columns, "value"), (dense.error, "error"), (dense.status, "status"))
-        value, error, status = (
-            assembly.matrix(problem.backend, derivative.output.layout, bound.layout, part, kind) for part, kind in parts
-        )
-        return value, error, status
+    def _first(self, bound: Bound, derivative: Derivative, part: Array, kind: str) -> PyTree:
+        """Values, bars or flags of the gradient."""
+        return assembly.matrix(bound.problem.backend, derivative.output.layout, bound.layout, part, kind)
 
     def _result(self, bound: Bound, derivative: Derivative, told: bool = True) -> Any:
-        gradient, error, status = self._first(bound, derivative)
-        whole = super()._result(bound, derivative, told)
-        return replace(whole, gradient=gradient, gradient_error=error, gradient_status=status)
+        dense, whole = gradient_of(derivative).dense, super()._result(bound, derivative, told)
+        parts = {"gradient": "value", "gradient_error": "error", "gradient_status": "status"}
+        arrays = (dense.columns, dense.error, dense.status)
+        first = {
+            name: self._first(bound, derivative, part, kind)
+            for (name, kind), part in zip(parts.items(), arrays, strict=True)
+        }
+        return replace(whole, story=self._story(bound, derivative, whole.story), **first)
+
+    def _story(self, bound: Bound, derivative: Derivative, story: Story) -> Story:
+        """That of the Hessian with that of the gradient."""
+        beside, outputs = gradient_of(derivative), derivative.output.layout
+        dense = beside.dense
+        mine = replace(
+            story, outputs=outputs, columns=dense.columns, error=dense.error, status=dense.status, judged=beside.judged
+        )
+        return replace(story, gradient=mine)
+
+
+def gradient_of(derivative: Derivative) -> Beside:
+    """What came of the same points."""
+    assert derivative.beside is not None
+    return derivative.beside
 
 
 class Diagonal(Second):
@@ -267,7 +306,8 @@ def hessian(
     gradient : callable, optional
         The gradient of `fun`, which takes the same arguments: it is differenced, once a parameter, and `fun` is not called.
     f0 : as fun returns, optional
-        f(x), if it is known: it is not evaluated then (but in the blocks of a vectorised `fun`).
+        f(x), if it is known: it is not evaluated then (but in the blocks of a vectorised `fun`). It is of one x: the returned
+        object is to be called there alone.
 
     Returns
     -------
@@ -289,6 +329,7 @@ def hessian(
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output}
     chosen, numbers = config_of(config, options, "hessian"), Argnums.of(argnums)
     lines = None if rows is None else checked_rows(numbers, rows)
+    one_point(f0, in_axes)
     if gradient is not None:
         return over_axes(differenced(gradient, numbers, chosen, lines, f0, given), in_axes)
     stepped = chosen.step_size is not None or chosen.relative_step is not None
@@ -309,7 +350,7 @@ def differenced(
     rows: Any,
     f0: Any,
     given: dict[str, Any],
-) -> Nested:
+) -> Differenced:
     """The Hessian by differences of the user's gradient."""
     if not callable(gradient):
         raise TypeError(f"gradient wants a function of the same arguments as fun, got {type(gradient).__name__}")
@@ -317,7 +358,13 @@ def differenced(
         raise ValueError(
             "gradient= is differenced as it is: leave rows, f0 and has_aux out, and wrap it if it returns more"
         )
-    return Nested(gradient, Options(numbers, config, **given))
+    return Differenced(gradient, Options(numbers, config, **given))
+
+
+def one_point(f0: Any, in_axes: Any) -> None:
+    """Refuse f(x) beside several x."""
+    if f0 is not None and in_axes is not None:
+        raise ValueError("f0 is f at one point: leave it out beside in_axes, or call the derivative in a loop")
 
 
 def checked_rows(numbers: Argnums, rows: Any) -> Argnums:
@@ -357,6 +404,7 @@ def value_and_grad_and_hessian(
      [2. 0.]]
     """
     given = {"has_aux": has_aux, "full_output": full_output, "f0": f0}
+    one_point(f0, in_axes)
     chosen = choosing("value_and_grad_and_hessian", config, options)
     return over_axes(ValueGradientHessian(fun, Options(Argnums.of(argnums), chosen, **given)), in_axes)
 
@@ -384,6 +432,7 @@ def hessian_diag(
     array([16., 12.])
     """
     given = {"has_aux": has_aux, "full_output": full_output, "f0": f0}
+    one_point(f0, in_axes)
     chosen = choosing("hessian_diag", config, options)
     return over_axes(Diagonal(fun, Options(Argnums.of(argnums), chosen, **given)), in_axes)
 

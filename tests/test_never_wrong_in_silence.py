@@ -378,3 +378,22 @@ def test_what_cannot_be_vouched_for_warns_raises_or_becomes_nan_as_asked():
         ad.grad(f, unreliable="raise")(x)
     np.testing.assert_array_equal(np.isnan(ad.grad(f, unreliable="nan")(x)), [False, True, False])
     assert np.all(np.isfinite(ad.grad(f, unreliable="ignore")(x)))
+
+
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+@pytest.mark.parametrize("parts", [1, 3], ids=["a number", "an entry of an array"])
+def test_what_is_not_finite_at_one_complex_point_is_no_slope_of_zero(lost: float, parts: int) -> None:
+    """A real NaN among complex numbers has an imaginary part of 0."""
+
+    def f(x: Any) -> Any:
+        whole = np.stack([np.sum(x**3) * k for k in range(1, parts + 1)])
+        if np.iscomplexobj(x) and np.sum(np.imag(x) != 0) == 1 and np.imag(x[0]) != 0:
+            if parts == 1:
+                return np.array([lost])
+            whole[1] = lost
+        return whole
+
+    result = ad.jacobian(f).result(np.array([0.5, 1.2, -0.7]))
+    failed = (result.status & int(ad.Status.FAILED)) != 0
+    assert np.argwhere(failed).tolist() == [[min(1, parts - 1), 0]]
+    assert np.isnan(result.jacobian[failed]).all()

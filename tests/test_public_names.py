@@ -26,6 +26,7 @@ PUBLIC = [
     "grad",
     "hessian",
     "hessian_diag",
+    "hessian_operator",
     "hvp",
     "jacfwd",
     "jacobian",

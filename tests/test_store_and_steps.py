@@ -443,7 +443,7 @@ def test_a_stepper_that_was_told_a_wrong_shape_goes_on_and_one_that_failed_says_
 
     stepper = ad.jacobian(f).stepper(X)
     stepper.tell([f(point) for point in stepper.ask()])
-    with pytest.raises(ValueError, match=r"6 numbers at x but 2"):
+    with pytest.raises(ValueError, match=r"6 numbers at x but f gave 2"):
         stepper.tell([np.ones(2) for _ in stepper.ask()])
     while points := stepper.ask():
         stepper.tell([f(point) for point in points])

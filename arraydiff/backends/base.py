@@ -180,6 +180,18 @@ class Backend:
         """An array of this library, on this device."""
         return array_api_compat.to_device(array, self.device)
 
+    def operator(self, n: int, dtype: Any, product: Callable[[Array], Array]) -> Any:
+        """A symmetric linear operator (n, n) of the kind that the library's iterative solvers take.
+
+        Raises
+        ------
+        TypeError
+            The library has none.
+        """
+        raise TypeError(
+            f"{self.xp.__name__} has no linear operators: pass NumPy or CuPy arrays, or give hvp to a solver that takes functions"
+        )
+
     def on_device(self) -> contextlib.AbstractContextManager[Any]:
         """Entered once a public call: what is created lands on x's device."""
         return contextlib.nullcontext()

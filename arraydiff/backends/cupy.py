@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -53,6 +53,11 @@ class CupyBackend(Backend):
             return array
         with self.device:
             return array.copy()  # from any device to the current one
+
+    def operator(self, n: int, dtype: Any, product: Callable[[Array], Array]) -> Any:
+        from cupyx.scipy.sparse.linalg import LinearOperator
+
+        return LinearOperator((n, n), matvec=product, rmatvec=product, dtype=dtype)
 
     def on_device(self) -> contextlib.AbstractContextManager[Any]:
         manager: contextlib.AbstractContextManager[Any] = self.device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,13 @@ class NumpyBackend(Backend):
         for j in range(len(columns)):
             whole[j], columns[j] = columns[j], None  # each goes as soon as it is copied
         return whole.T
+
+    def operator(self, n: int, dtype: Any, product: Callable[[Array], Array]) -> Any:
+        try:
+            from scipy.sparse.linalg import LinearOperator
+        except ImportError as error:
+            raise TypeError("linear operators are SciPy's: install scipy, or call hvp") from error
+        return LinearOperator((n, n), matvec=product, rmatvec=product, dtype=dtype)
 
     def read(self, codes: Array) -> list[int]:
         return list(codes.tolist())

@@ -113,9 +113,11 @@ def columns(lines: Lines, evidence: Evidence) -> Asking[Pushforward]:
         if values is None:
             assert evidence.slope is not None
             slope = cut(evidence.slope, rows)
+            finite = xp.isfinite(slope)
         else:
-            slope = xp.imag(lines.values(values, rows)[0, ...]) / steps
-        finite = xp.isfinite(slope)
+            moved = lines.values(values, rows)[0, ...]
+            slope = xp.imag(moved) / steps
+            finite = xp.isfinite(moved) & xp.isfinite(slope)  # NaN without an imaginary part is no slope of 0
         status = xp.astype(xp.logical_not(finite), xp.int16) * int(Status.FAILED)
         error = _bar(lines, slope, evidence, rows)
         if lines.step is not None:  # a step of the user's may be large enough to truncate
