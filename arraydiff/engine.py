@@ -9,7 +9,7 @@ from functools import cached_property
 from time import perf_counter
 from typing import Any, TypeVar
 
-from arraydiff._typing import Array
+from arraydiff._typing import Array, Namespace
 from arraydiff.arguments import Layout
 from arraydiff.backends import Backend
 from arraydiff.collectors import Collector, Dense, DenseCollector, Outside, ValuesCollector, not_writable
@@ -155,6 +155,7 @@ def derivation(
         return ValuesCollector(problem, m, size, wanted.index, Watch(problem, config, m), out)
 
     prepared, dense = yield from streamed(problem, config, wanted, evaluator, collector)
+    prepared = _of_frames(problem, prepared, evaluator)
     if wanted.spread is not None:
         dense = wanted.spread(problem, prepared, dense)
     judged = None
@@ -414,8 +415,23 @@ def _nothing(lines: Lines, prepared: Prepared) -> Pushforward:
 
 def _blamed(lines: Lines, prepared: Prepared, evaluator: Evaluator, pushed: Pushforward) -> Pushforward:
     """Rows where f(x) is not finite have no derivative; points left out for max_evaluations are UNRESOLVED."""
-    xp, status = lines.problem.xp, pushed.status
-    lost = ~xp.isfinite(lines.at_x(prepared.value)) & xp.ones_like(status, dtype=xp.bool)
+    return _marked(lines.problem.xp, lines.at_x(prepared.value), evaluator, pushed)
+
+
+def _of_frames(problem: Problem, prepared: Prepared, evaluator: Evaluator) -> Prepared:
+    """The same of what was learnt along the lines of a frame, if anything."""
+
+    def marked(found: Pushforward | None) -> Pushforward | None:
+        return None if found is None else _marked(problem.xp, prepared.value[:, None], evaluator, found)
+
+    if prepared.second is None:
+        return prepared
+    return replace(prepared, first=marked(prepared.first), second=marked(prepared.second))
+
+
+def _marked(xp: Namespace, value: Array, evaluator: Evaluator, pushed: Pushforward) -> Pushforward:
+    status = pushed.status
+    lost = ~xp.isfinite(value) & xp.ones_like(status, dtype=xp.bool)
     status = xp.where(lost, xp.full_like(status, int(Status.FAILED)), status)
     if evaluator.exhausted:
         failed = (status & int(Status.FAILED)) != 0

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from arraydiff._typing import Array
+from arraydiff._typing import Array, Namespace
 from arraydiff.directions import Lines
 from arraydiff.noise import Noise
 from arraydiff.pairs import crossed
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Pushforward
+from arraydiff.strategies import complex_step
 from arraydiff.strategies.bows import Bows, joined, seconds
+from arraydiff.strategies.certificate import Evidence
 from arraydiff.strategies.refining import Wanted, finished, flags_of, latest, of_lines, pushed_of, refined, together
-from arraydiff.strategies.surveying import Sided, Surveyed, Table, View, crowded, surveyed
+from arraydiff.strategies.surveying import CLEAR, Sided, Surveyed, Table, View, crowded, surveyed
 from arraydiff.strategies.tableau import Rungs, extrapolate
+
+BENT = 0.7  # of a jump of the first derivative remains where the step is half: of a smooth f half of it
+BENT_SHARE = 1e-3  # of the slope
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Alone:
     roomy: Group  # those with points on both sides of x; there may be none
     tight: Group | None  # the others, and of real points all
     unresolved: bool  # whatever is found
-    first: Array | None = None  # (m, frame) derivatives along all lines, where points are crossed
+    first: Pushforward | None = None  # derivatives along all lines, where points are crossed
     rank: Sequence[int] = ()  # of all lines, by the noise of their derivatives times their steps
     diagonal: Pushforward | None = None  # the second derivatives along all lines
 
@@ -62,7 +67,9 @@ class Alone:
         return replace(self, rank=[place[i] for i in range(self.frame.count)])
 
     def slopes(self) -> Pushforward:
-        """The first derivatives along all lines, from the same real points."""
+        """The first derivatives along all lines, of real points from the same ones."""
+        if self.first is not None:
+            return self.first
         parts = []
         for group, lines in self.groups:
             pushed = sloped(group.found, self.unresolved)
@@ -78,8 +85,10 @@ class Alone:
         return latest(self.frame, parts)
 
 
-def lines_alone(frame: Lines, views: tuple[View, View], slopes: Array | None, unresolved: bool) -> Asking[Alone]:
-    """Every line surveyed, by points on both sides where it has room there; `slopes` (m, frame) where points are crossed."""
+def lines_alone(
+    frame: Lines, views: tuple[View, View], evidence: Evidence | None, unresolved: bool, *, slopes: bool
+) -> Asking[Alone]:
+    """Every line surveyed, by points on both sides where it has room there; `slopes`: first derivatives are wanted, too."""
     first, second = views
     every, crossing = list(range(frame.count)), first.scheme.crossed
     narrow, sides = crowded(first, frame)
@@ -91,17 +100,19 @@ def lines_alone(frame: Lines, views: tuple[View, View], slopes: Array | None, un
             sides[roomy[place]] = side
         places = {line: place for place, line in enumerate(roomy) if place not in both.escaped}
     rest = [i for i in every if i not in places] if crossing else every
-    tight = None
+    tight, derivatives = None, None
+    if evidence is not None and (slopes or len(places) < frame.count):
+        derivatives = yield from complex_step.columns(frame, evidence)
     if len(places) < frame.count:
         backend, xp = frame.problem.backend, frame.problem.xp
         side = backend.asarray([sides[i] for i in rest], frame.scale.dtype)
-        origin = None if slopes is None else xp.take(slopes, backend.indices(rest), axis=1)
+        origin = None if derivatives is None else xp.take(derivatives.columns, backend.indices(rest), axis=1)
         lines = _crossing(frame, rest) if crossing else frame
         found = yield from surveyed(second, lines, Sided(side, origin))
         tight = Group(found, {line: place for place, line in enumerate(rest)})
     one = both if both is not None else tight.found if tight is not None else None
     assert one is not None
-    alone = Alone(frame, Group(one, places), tight, unresolved, slopes)
+    alone = Alone(frame, Group(one, places), tight, unresolved, derivatives)
     return alone.ranked() if crossing else alone
 
 
@@ -149,5 +160,19 @@ def sloped(found: Surveyed, unresolved: bool) -> Pushforward:
     estimate = extrapolate(
         table.lines.problem.backend, rungs, Noise(view.eps, table.look.level, measured=False), view.widen
     )
-    status = flags_of(view, xp, estimate.value, estimate.error, estimate.truncation, unresolved)
-    return pushed_of(table.lines, estimate.value, estimate.error, table.look.unit, status)
+    half, kinked = _bent(xp, view, seen)
+    error = xp.where(kinked, xp.maximum(half, estimate.error), estimate.error)
+    status = flags_of(view, xp, estimate.value, error, estimate.truncation, unresolved)
+    status = status + xp.astype(kinked & xp.isfinite(estimate.value), xp.int16) * int(Status.KINK)
+    return pushed_of(table.lines, estimate.value, error, table.look.unit, status)
+
+
+def _bent(xp: Namespace, view: View, seen: Bows) -> tuple[Array, Array]:
+    """(m, k) half the difference of the one-sided first derivatives, and whether it stays as the step falls."""
+    step, part = seen.step[:, None, :], seen.part
+    half = xp.abs(part / step) / 2
+    low, high = half[0, ...], half[1, ...]
+    if not view.scheme.both:
+        return low, low < 0
+    clear = xp.abs(part[0, ...]) > CLEAR * 4 * view.levels.real
+    return low, clear & (low >= BENT * high) & (low > BENT_SHARE * xp.abs(seen.slope[0, ...]))

@@ -65,7 +65,14 @@ class Added(Wanted):
         (one, other), (h, g), (a, b) = lines.of(alone.part), lines.of(alone.step), lines.of(self.table.signed)
         area = xp.where((a < 0) == (b < 0), h * g, -h * g)
         left = (seen.part - one - other) / (self.view.scheme.pairs * area)[:, None, :]
-        return Bows(xp.sqrt(h * g), left, seen.slope, seen.size)
+        p, q = lines.of(alone.slope)
+        odd = seen.step[:, None, :] * seen.slope - h[:, None, :] * p - g[:, None, :] * q
+        return Bows(xp.sqrt(h * g), left, odd / (h * g)[:, None, :], seen.size)
+
+    def jumps(self, left: Bows) -> list[Array]:
+        if not self.view.scheme.both:
+            return []
+        return [self.lines.problem.xp.abs(left.slope[i, ...]) for i in range(int(left.slope.shape[0]))]
 
 
 def _added(lines: Both, group: Group, size: Array) -> Added:
@@ -91,6 +98,16 @@ class Crossings(Wanted):
         assert isinstance(self.lines, Both)
         return Bows(step * self.steps, curve / self.lines.of(self.lines.sizes)[0], seen.slope, seen.size)
 
+    def jumps(self, left: Bows) -> list[Array]:
+        if not self.view.scheme.both:
+            return []
+        assert isinstance(self.lines, Both)
+        xp, slope, step = self.lines.problem.xp, left.slope, left.step
+        return [
+            xp.abs(slope[i + 1, ...] - slope[i, ...]) / (step[i + 1, :] - step[i, :])
+            for i in range(int(step.shape[0]) - 1)
+        ]
+
 
 def _crossings(lines: Both, single: Alone, group: Group, size: Array) -> Crossings:
     """Real steps along the one that has room for them, and shows less noise so."""
@@ -102,5 +119,5 @@ def _crossings(lines: Both, single: Alone, group: Group, size: Array) -> Crossin
     sizes, level = single.of_frame(lambda table: table.signed), single.of_frame(lambda table: table.look.level)
     between, view = crossed(single.frame, [p for p, _ in ends], [q for _, q in ends], sizes), group.found.near.view
     steps, levels = xp.abs(between.of(sizes)[0]), between.of(level)[1]
-    origin = None if view.scheme.both or single.first is None else between.of(single.first)[1]
+    origin = None if view.scheme.both or single.first is None else between.of(single.first.columns)[1]
     return Crossings(view, between, xp.ones_like(steps), steps, levels, size, origin)

@@ -55,7 +55,7 @@ CENTRAL = Scheme(
     crossed=False,
     both=True,
     rungs=(1.0, 2.0),
-    closer=1 / 4,
+    closer=3 / 8,
     wider=4.0,
     power=2,
     pairs=2.0,
@@ -89,8 +89,8 @@ CROSSED = replace(
     CENTRAL,
     crossed=True,
     pairs=1.0,
-    noise=(0.5**0.5, 0.0),
-    noise_of_pairs=(0.5**0.5, 0.0),
+    noise=(1.0, 0.0),  # 0.7, were levels not taken from the size of one derivative
+    noise_of_pairs=(1.0, 0.0),
     first=1.0,
     best=lambda noise: (0.36 * noise) ** 0.2,
     goal=1e-12,
@@ -156,22 +156,24 @@ def bows(lines: Lines, scheme: Scheme, steps: Array, base: Array, origin: Array 
     lost = ~xp.isfinite(values) & xp.isfinite(base)[None, ...]
     sides = [lost[:count, ...], lost[count:, ...]] if scheme.both else [lost]
     failed = xp.stack([xp.any(side, axis=(0, 1)) for side in sides])
-    step = xp.abs(lines.taken(steps))
+    taken = lines.taken(steps)
+    step = xp.abs(taken)
     if scheme.crossed:
         assert isinstance(lines, Crossed)
-        values = xp.imag(values) / lines.tiny
+        imaginary = xp.imag(values)  # that of a real NaN is 0
+        values = xp.where(xp.isfinite(values), imaginary, xp.full_like(imaginary, float("nan"))) / lines.tiny
         start = xp.zeros_like(base) if origin is None else origin
-        return replace(_of_derivatives(xp, scheme, step, values, start), failed=failed)
+        return replace(_of_derivatives(xp, scheme, taken, values, start), failed=failed)
     size, values, t = _larger(xp, scheme, values), values - base, step[:, None, :]
     one, other = values[:count, ...], values[count:, ...]
     if scheme.both:
         return Bows(step, one + other, (one - other) / (2 * t), size, failed)
-    return Bows(step, one, one / t, size, failed)
+    return Bows(step, one, one / taken[:, None, :], size, failed)
 
 
-def _of_derivatives(xp: Namespace, scheme: Scheme, step: Array, values: Array, origin: Array) -> Bows:
+def _of_derivatives(xp: Namespace, scheme: Scheme, taken: Array, values: Array, origin: Array) -> Bows:
     """Differences of f' along the line."""
-    size, t, count = _larger(xp, scheme, values), step[:, None, :], int(step.shape[0])
+    size, t, count, step = _larger(xp, scheme, values), taken[:, None, :], int(taken.shape[0]), xp.abs(taken)
     one, other = values[:count, ...], values[count:, ...]
     if scheme.both:
         return Bows(step, (one - other) * t / 2, (one + other) / 2, size)

@@ -12,15 +12,26 @@ from arraydiff.directions import Lines
 from arraydiff.noise import ABOVE_ROUNDING
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Pushforward
-from arraydiff.strategies.bows import Bows, Chart, Scheme, bows, charted, joined, rungs_of
-from arraydiff.strategies.surveying import View, picked
+from arraydiff.strategies.bows import Bows, Chart, bows, charted, joined, rungs_of
+from arraydiff.strategies.surveying import CLEAR, JUMP, View, picked
 from arraydiff.strategies.tableau import Estimate
 
 FURTHER = 3  # rungs beyond the first
+STAYS = 0.7  # of a jump remains where steps are smaller: of what a smooth f shows in its place half of it
 LEFT, CLOSER = 0, -1  # what lines want: nothing, or a rung closer to x
 WIDER = 4.0  # times the farthest rung, or a power of that: where lines want rungs farther out
 WIDEST = 4  # power
+APART = 0.75  # further rungs never fall on powers of two, where those of another unit stand
 PARTS = ("columns", "error", "steps", "status")
+
+
+@dataclass(frozen=True)
+class Found(Estimate):
+    """What rungs say of second derivatives."""
+
+    jump: Array = None  # (m, k) half the difference of their one-sided values, if that is one
+    suspicious: Array = None  # (m, k) bool: it may be
+    kinked: Array = None  # (m, k) bool: it is
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,10 @@ class Wanted(ABC):
     @abstractmethod
     def noise(self) -> tuple[float, float]:
         """Own and common standard deviation of a second derivative at step 1 over the level."""
+
+    def jumps(self, left: Bows) -> list[Array]:
+        """(m, k) of each rung, or two, by how much one-sided values of the second derivative would differ, halved."""
+        return []
 
     @abstractmethod
     def left(self, factors: Sequence[float], seen: Bows) -> Asking[Bows]:
@@ -67,26 +82,37 @@ class Wanted(ABC):
             self, lines=self.lines.take(which), unit=unit, steps=steps, level=level, size=size, origin=origin
         )
 
-    def estimate(self, left: Bows, chart: Chart) -> Estimate:
-        """Extrapolated to step 0."""
+    def estimate(self, left: Bows, chart: Chart) -> Found:
+        """Extrapolated to step 0, and whether it jumps at x: a jump stays as the step falls."""
         view, xp = self.view, self.lines.problem.xp
         rungs = rungs_of(xp, view.scheme, left, view.base, self.noise, xp.min(left.size, axis=0))
-        return view.estimate(self.lines, rungs, self.level, chart.length * self.steps)
+        found = view.estimate(self.lines, rungs, self.level, chart.length * self.steps)
+        jumps, none = self.jumps(left), xp.zeros_like(found.value)
+        if not jumps:
+            return Found(**vars(found), jump=none, suspicious=none > 0, kinked=none > 0)
+        noise = CLEAR * self.level * rungs.width(0)
+        suspicious = jumps[0] > JUMP * xp.abs(found.value) + noise
+        stays = none > 0 if len(jumps) < 2 else jumps[0] >= STAYS * jumps[1]
+        return Found(**vars(found), jump=jumps[0], suspicious=suspicious, kinked=suspicious & stays)
 
 
 def refined(
-    wanted: Wanted, factors: Sequence[float], left: Bows, chart: Chart, first: int
-) -> Asking[list[tuple[list[int], Estimate]]]:
-    """Estimates of all, then of those with further rungs than the `first`, and so on."""
+    wanted: Wanted, factors: Sequence[float], left: Bows, chart: Chart, first: int, before: Found | None = None
+) -> Asking[list[tuple[list[int], Found]]]:
+    """Estimates of all, then of those with further rungs than the `first`, and so on; `before` is what fewer rungs gave."""
     view, xp, backend = wanted.view, wanted.lines.problem.xp, wanted.lines.problem.backend
     estimate = wanted.estimate(left, chart)
+    estimate = estimate if before is None else _held_against(xp, estimate, before)
     parts = [(list(range(int(wanted.unit.shape[0]))), estimate)]
     if len(factors) - first >= FURTHER:
         return parts
     whole = xp.maximum(xp.abs(estimate.value), wanted.size)
-    codes = backend.read(wanting(view, xp, estimate, whole, farther(view, xp, chart, factors)))
+    wants = wanting(view, xp, estimate, whole, farther(view, xp, chart, factors))
+    if len(factors) == first:  # a closer rung tells whether a jump stays
+        wants = xp.where(xp.any(estimate.suspicious, axis=0), xp.full_like(wants, CLOSER), wants)
+    codes = backend.read(wants)
     for code in sorted(set(codes) - {LEFT}):
-        more = with_more(wanted.lines, view.scheme, factors, code)
+        more = with_more(wanted.lines, view, factors, code)
         if more == list(factors):
             continue
         which = [i for i, one in enumerate(codes) if one == code]
@@ -100,21 +126,29 @@ def refined(
         found = yield from some.left(fresh, seen)
         rows = {factor: picked(left, pick).row(i) for i, factor in enumerate(factors)}
         rows |= {factor: found.row(i) for i, factor in enumerate(fresh)}
-        deeper = yield from refined(
-            some, more, joined(xp, [rows[factor] for factor in more]), picked(chart, pick), first
-        )
+        whole_ladder, was = joined(xp, [rows[factor] for factor in more]), picked(estimate, pick)
+        deeper = yield from refined(some, more, whole_ladder, picked(chart, pick), first, was)
         parts += [([which[i] for i in inner], one) for inner, one in deeper]
     return parts
 
 
-def finished(wanted: Wanted, parts: Sequence[tuple[list[int], Estimate]], unresolved: bool) -> Pushforward:
+def _held_against(xp: Namespace, estimate: Found, before: Found) -> Found:
+    """An estimate that contradicts the one before it by more than either bar has missed something: the gap goes into its bar."""
+    gap = xp.abs(estimate.value - before.value)
+    apart = xp.isfinite(gap) & (gap > xp.maximum(estimate.error, before.error))
+    return replace(estimate, error=xp.where(apart, estimate.error + gap, estimate.error))
+
+
+def finished(wanted: Wanted, parts: Sequence[tuple[list[int], Found]], unresolved: bool) -> Pushforward:
     """The last estimates of all, with flags."""
     view, xp, lines = wanted.view, wanted.lines.problem.xp, wanted.lines
-    value, error, truncation = (
-        latest(lines, [(which, getattr(part, name)) for which, part in parts])
-        for name in ("value", "error", "truncation")
+    names = ("value", "error", "truncation", "jump", "kinked")
+    value, error, truncation, jump, kinked = (
+        latest(lines, [(which, getattr(part, name)) for which, part in parts]) for name in names
     )
+    error = xp.where(kinked, xp.maximum(error, jump), error)
     status = flags_of(view, xp, value, error, truncation, unresolved)
+    status = status + xp.astype(kinked & xp.isfinite(value), xp.int16) * int(Status.KINK)
     return pushed_of(lines, value, error, wanted.steps, status)
 
 
@@ -127,11 +161,15 @@ def farther(view: View, xp: Namespace, chart: Chart, factors: Sequence[float]) -
     return xp.minimum(xp.maximum(powers, xp.ones_like(powers)), xp.full_like(powers, WIDEST))
 
 
-def with_more(lines: Lines, scheme: Scheme, factors: Sequence[float], code: int) -> list[float]:
+def with_more(lines: Lines, view: View, factors: Sequence[float], code: int) -> list[float]:
     """The rungs, and those that a code asks for: one closer to x, or a pair farther out; as far as bounds are known to allow."""
+    scheme, config = view.scheme, view.config
     if code == CLOSER:
-        return [factors[0] * scheme.closer, *factors] if scheme.closer else list(factors)
-    far = factors[-1] * WIDER**code
+        stays = not scheme.closer or config.min_step is not None
+        return list(factors) if stays else [factors[0] * scheme.closer, *factors]
+    if config.max_step is not None:
+        return list(factors)
+    far = APART * factors[-1] * WIDER**code
     if lines.room is not None:
         far = min(far, scheme.wider)
     return sorted({*factors, far, far / scheme.spacing}) if far > factors[-1] else list(factors)

@@ -17,7 +17,6 @@ from arraydiff.noise import CEILING, Noise, may_probe
 from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Prepared
-from arraydiff.strategies import complex_step
 from arraydiff.strategies.along import lines_alone
 from arraydiff.strategies.between import pairs
 from arraydiff.strategies.bows import CENTRAL, CROSSED, CROSSED_SIDED, SIDED, Levels
@@ -54,16 +53,13 @@ class SecondOrder:
         if asked:
             notes = (f"the complex step is not certified: {reason}; the values are real differences",)
         views = _views(problem, config, value, noise, certificate if held else None)
-        frame, first = self.frame(problem), None
-        if certificate is not None and certificate.evidence is not None and (self.gradient or frame.room is not None):
-            first = yield from complex_step.columns(frame, certificate.evidence)
-        slopes = None if first is None else first.columns
-        single = yield from (yield from lines_alone(frame, views, slopes, asked)).with_diagonal()
+        evidence = certificate.evidence if certificate is not None and held else None
+        alone = yield from lines_alone(self.frame(problem), views, evidence, asked, slopes=self.gradient)
+        single = yield from alone.with_diagonal()
         prepared = Prepared(
             method, value, partial(pairs, single=single), reason, noise.known, notes, noise.finite, ARRAYS
         )
-        if self.gradient and first is None:
-            first = single.slopes()
+        first = single.slopes() if self.gradient else None
         return replace(prepared, second=single.diagonal, first=first)
 
 
@@ -78,6 +74,7 @@ def _views(
     share = xp.full_like(real, noise.eps)
     if certificate is not None and certificate.evidence is not None:
         share = noise.eps * certificate.evidence.rounds[:, None]
+        share = xp.where(xp.isfinite(share), share, xp.full_like(share, noise.eps))  # of outputs that are not finite
         real = xp.maximum(real, share * xp.abs(base))
     levels, widen = Levels(real, QUIET * noise.eps, share), bar_factor(config.confidence)
     schemes = (CENTRAL, SIDED) if certificate is None else (CROSSED, CROSSED_SIDED)

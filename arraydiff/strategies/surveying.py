@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from arraydiff._typing import Array, Namespace
 from arraydiff.config import DifferentiationConfig
@@ -17,6 +17,9 @@ from arraydiff.noise import Noise
 from arraydiff.seam import Asking
 from arraydiff.strategies.bows import Bows, Chart, Levels, Scheme, bows, charted, curves, joined, rungs_of, seconds
 from arraydiff.strategies.tableau import Estimate, SecondRungs, extrapolate
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FINEST_BAR = 4.0  # eps: no bar gets below
 OFF = 2  # log2: units that lie nearer to the best one are good enough
@@ -103,7 +106,7 @@ class Look:
         return cls(unit, seen, level, chart)
 
 
-T = TypeVar("T", Look, Bows, Chart)
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def picked(item: T, pick: Callable[[Array], Array]) -> T:
@@ -112,8 +115,9 @@ def picked(item: T, pick: Callable[[Array], Array]) -> T:
     for part in fields(item):
         value = getattr(item, part.name)
         inside = isinstance(value, Bows | Chart)
-        parts[part.name] = picked(value, pick) if inside else None if value is None else pick(value)
-    return type(item)(**parts)
+        plain = value is None or isinstance(value, tuple)
+        parts[part.name] = picked(value, pick) if inside else value if plain else pick(value)
+    return replace(item, **parts)
 
 
 def side_by_side(items: Sequence[T], whole: Callable[[list[Array]], Array]) -> T:
@@ -125,7 +129,7 @@ def side_by_side(items: Sequence[T], whole: Callable[[list[Array]], Array]) -> T
         values = [getattr(item, part.name) for item in items]
         inside = isinstance(values[0], Bows | Chart)
         parts[part.name] = side_by_side(values, whole) if inside else None if values[0] is None else whole(values)
-    return type(items[0])(**parts)
+    return replace(items[0], **parts)
 
 
 @dataclass(frozen=True)
@@ -309,7 +313,7 @@ def _either(xp: Namespace, first: Array, one: T, other: T) -> T:
             parts[part.name] = _either(xp, first, a, b)
         else:
             parts[part.name] = None if a is None or b is None else xp.where(first, a, b)
-    return type(one)(**parts)
+    return replace(one, **parts)
 
 
 def jumped(xp: Namespace, scheme: Scheme, look: Look) -> tuple[Array, Array]:
