@@ -250,6 +250,9 @@ def hessian(
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
     in_axes: Any = None,
+    sparsity: Any = None,
+    terms: bool = False,
+    verify_pattern: Any = True,
     **options: Any,
 ) -> Any:
     """Hessian: shape of the output, then twice the shape of x; blocks for trees and several arguments, as in JAX.
@@ -268,11 +271,25 @@ def hessian(
         The gradient of `fun`, which takes the same arguments: it is differenced, once a parameter, and `fun` is not called.
     f0 : as fun returns, optional
         f(x), if it is known: it is not evaluated then (but in the blocks of a vectorised `fun`).
+    sparsity : pattern, "detect", "trace" or Sparsity, optional
+        Which entries may differ from 0, as in :func:`jacobian`; one triangle is enough. With `gradient`, which then takes few
+        directions whatever n; or without, at two or four values of `fun` an entry of a triangle. A sparse matrix comes back.
+    terms : bool, default False
+        `fun` returns the terms whose sum is the objective, such as squared residuals. Then the Hessian takes a number of
+        evaluations that does not depend on n, and comes back sparse. `sparsity` is the pattern of the terms, terms by
+        parameters; it is detected where it is left out.
+    verify_pattern : bool or "repair", default True
+        As in :func:`jacobian`.
 
     Returns
     -------
     callable
         As in :func:`grad`.
+
+    Raises
+    ------
+    SparsityError
+        The pattern lacks entries; ``.rows`` tells in which rows, or terms, where that can be told.
 
     References
     ----------
@@ -288,6 +305,13 @@ def hessian(
     """
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output}
     chosen, numbers = config_of(config, options, "hessian"), Argnums.of(argnums)
+    if sparsity is not None or terms:
+        from arraydiff.sparse.hessian import sparse_hessian  # dense derivatives need none of it
+
+        more = {**given, "rows": rows, "f0": f0, "in_axes": in_axes}
+        return sparse_hessian(
+            fun, numbers, sparsity, verify_pattern, chosen, "hessian", gradient, terms=terms, given=more
+        )
     lines = None if rows is None else checked_rows(numbers, rows)
     if gradient is not None:
         return over_axes(differenced(gradient, numbers, chosen, lines, f0, given), in_axes)
@@ -370,11 +394,15 @@ def hessian_diag(
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
     in_axes: Any = None,
+    terms: bool = False,
+    sparsity: Any = None,
+    verify_pattern: Any = True,
     **options: Any,
 ) -> Any:
     """Diagonal of the Hessian, at a number of points that grows with n, not with its square: shape of the output, then that of x.
 
-    Parameters, errors and the returned object are those of :func:`hessian`.
+    With `terms` that number does not depend on n, and the diagonal is that of their sum, of the shape of x. Parameters, errors
+    and the returned object are those of :func:`hessian`.
 
     Examples
     --------
@@ -385,6 +413,15 @@ def hessian_diag(
     """
     given = {"has_aux": has_aux, "full_output": full_output, "f0": f0}
     chosen = choosing("hessian_diag", config, options)
+    if terms:
+        from arraydiff.sparse.hessian import sparse_hessian
+
+        more, numbers = {**given, "in_axes": in_axes}, Argnums.of(argnums)
+        return sparse_hessian(fun, numbers, sparsity, verify_pattern, chosen, "hessian_diag", terms=True, given=more)
+    if sparsity is not None:
+        raise ValueError(
+            "sparsity is that of the terms here: pass terms=True and have fun return them, or leave it out"
+        )
     return over_axes(Diagonal(fun, Options(Argnums.of(argnums), chosen, **given)), in_axes)
 
 

@@ -25,7 +25,7 @@ from arraydiff.rounds import lockstep
 from arraydiff.seam import Prepared, Rounds
 from arraydiff.sparse.checking import UNCHECKED, Verdict, named, unresolved, verdict
 from arraydiff.sparse.colouring import coloured
-from arraydiff.sparse.compressed import Recovered, pushed_lines, recovered
+from arraydiff.sparse.compressed import Along, Recovered, pushed_lines, recovered
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.results import SparseJacobianResult, matrix_of
 from arraydiff.sparse.seeds import NO_LINE, Seeds, checks_of, seeds_of, sizes_of
@@ -47,8 +47,9 @@ MOST_REPAIRS = 3
 class SparseDerivative(Derivative):
     """A Jacobian's entries, flat as (nnz, 1), with all that is known of them."""
 
-    sparsity: Sparsity
+    sparsity: Sparsity  # the pattern that is kept
     repaired: Ints  # rows
+    entries: Pattern  # those of the derivative
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,15 @@ class SparseJacobian(Transform):
             known = self.found.get("pattern", self.given)
             if known is None and self.way == "trace":
                 known = self._traced(bound)
-            request = Request(problem, config, _free(bound), self.verify, evaluator)
-            derivative = evaluator.drive(request.derivation(known))
+            evaluator.know(self.options.f0)
+            derivative = evaluator.drive(self._request(bound, evaluator).derivation(known))
         if derivative.sparsity is not self.given:
             self.found["pattern"] = derivative.sparsity
         self._noted(derivative)
         return bound, derivative
+
+    def _request(self, bound: Bound, evaluator: Evaluator) -> Request:
+        return Request(bound.problem, self.options.config, free_of(bound), self.verify, evaluator)
 
     def _traced(self, bound: Bound) -> Sparsity:
         call = bound.problem.call
@@ -158,7 +162,7 @@ class SparseJacobian(Transform):
     def _written(self, bound: Bound, derivative: Derivative, flat: Array) -> PyTree:
         assert isinstance(derivative, SparseDerivative)
         data = bound.problem.xp.reshape(flat, (-1,))
-        return matrix_of(bound.problem.backend, derivative.sparsity.pattern, data)
+        return matrix_of(bound.problem.backend, derivative.entries, data)
 
     def _condition(self, bound: Bound, derivative: Derivative) -> PyTree:
         return None
@@ -167,18 +171,35 @@ class SparseJacobian(Transform):
         assert isinstance(derivative, SparseDerivative)
         assert derivative.judged is not None
         sparsity = derivative.sparsity
-        story = SparseStory(bound, derivative.output.layout, sparsity, derivative.judged, derivative.repaired)
+        story = SparseStory(
+            self.described,
+            bound,
+            self._paths(derivative),
+            sparsity,
+            derivative.entries,
+            self._directions(sparsity),
+            derivative.judged,
+            derivative.repaired,
+        )
         return replace(
             super()._result(bound, derivative, told),
             pattern=sparsity,
-            colours=sparsity.count,
+            colours=self._directions(sparsity),
             lower_bound=sparsity.lower_bound,
             repaired_rows=derivative.repaired,
             story=story,
         )
 
+    def _directions(self, known: Sparsity) -> int:
+        """That the columns went into."""
+        return known.count
 
-def _free(bound: Bound) -> np.ndarray:
+    def _paths(self, derivative: SparseDerivative) -> Callable[[int], str]:
+        """How rows of entries are called."""
+        return lambda row: f"d f{derivative.output.layout.path(row)}"
+
+
+def free_of(bound: Bound) -> np.ndarray:
     """(n,) bool: the parameters that can move."""
     if len(bound.index) == bound.problem.n:
         return np.ones(bound.problem.n, dtype=np.bool_)
@@ -190,6 +211,8 @@ def _free(bound: Bound) -> np.ndarray:
 @dataclass(frozen=True)
 class Request:
     """One call."""
+
+    asked: ClassVar[str] = "f and its Jacobian"
 
     problem: Problem
     config: DifferentiationConfig
@@ -209,13 +232,13 @@ class Request:
         if known is None:
             known = yield from self._detected()
         self._fits(known, self.problem.n, 1)
-        seeds = self._seeds(known.pattern, known.colours)
+        seeds = self._lined(known)
         wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make)
         prepared = yield from opened(self.problem, self.config, wanted, self.evaluator)
         self._fits(known, int(prepared.value.shape[0]), 0)
         repaired = list[Ints]()
         if prepared.method is DifferentiationMethod.COMPLEX_STEP and self.problem.lower is not None:
-            seeds = self._seeds(known.pattern, known.colours, real=False)  # imaginary parts know no bounds
+            seeds = self._lined(known, real=False)  # imaginary parts know no bounds
         made = yield from self._made(prepared, known, seeds)
         while made.rows.size:
             made = yield from self._confirmed(made)
@@ -232,8 +255,7 @@ class Request:
                 )
                 break
             repaired.append(rows)
-            real = prepared.method is not DifferentiationMethod.COMPLEX_STEP
-            seeds = self._seeds(grown.pattern, grown.colours, real=real)
+            seeds = self._lined(grown, real=prepared.method is not DifferentiationMethod.COMPLEX_STEP)
             made = yield from self._made(prepared, grown, seeds)
         unless_all_failed(self.evaluator)
         notes += self._notes(made)
@@ -247,13 +269,29 @@ class Request:
                 "(outputs, parameters), both counted along their flat arrays"
             )
 
+    def _directions(self, known: Sparsity) -> int:
+        return known.count
+
+    def _lined(self, known: Sparsity, real: bool = True) -> Seeds:
+        """The columns on their lines."""
+        return self._seeds(known.pattern, known.colours, real=real)
+
+    def _whole(self, known: Sparsity, got: Recovered) -> Recovered:
+        """The entries of the pattern, of those that lines gave."""
+        return got
+
+    def _verdict(
+        self, prepared: Prepared, known: Sparsity, seeds: Seeds, got: Recovered, along: tuple[Along, ...]
+    ) -> Verdict:
+        return verdict(self.problem, prepared, seeds, got.entries, along)
+
     def _seeds(self, pattern: Pattern, colours: Ints, another: bool = False, real: bool = True) -> Seeds:
         sizes = sizes_of(self.problem, self.config, real)
         checks = checks_of(self.problem, self.config, sizes, self.free, another) if self.verify is not False else ()
         return seeds_of(pattern, colours, self.free, sizes, checks)
 
     def _made(self, prepared: Prepared, known: Sparsity, seeds: Seeds) -> Rounds[Made]:
-        got = yield from recovered(self.problem, self.config, prepared, seeds, self.evaluator)
+        got = self._whole(known, (yield from recovered(self.problem, self.config, prepared, seeds, self.evaluator)))
         if not seeds.checks or self.evaluator.exhausted:
             return Made(known, got)
         along = got.along
@@ -261,7 +299,7 @@ class Request:
             sound = replace(self, free=self.free & ~got.lost)
             checks = sound._seeds(known.pattern, np.full_like(known.colours, NO_LINE))
             along = (yield from pushed_lines(self.problem, self.config, prepared, checks, self.evaluator)).along
-        return Made(known, got, verdict(self.problem, prepared, seeds, got.entries, along))
+        return Made(known, got, self._verdict(prepared, known, seeds, got, along))
 
     def _confirmed(self, made: Made) -> Rounds[Made]:
         """The rows in doubt once more, by ladders and along another direction: bars of fixed stencils are no promise."""
@@ -294,7 +332,7 @@ class Request:
         said, known = made.verdict, made.sparsity
         if not known.detected and self.verify != "repair":
             raise SparsityError(
-                f"sparsity leaves out entries of {named(said.rows)}: along a random direction f and its Jacobian differ by "
+                f"sparsity leaves out entries of {named(said.rows)}: along a random direction {self.asked} differ by "
                 f"{said.gap:.2g}, where error bars explain {said.explained:.2g}; add the entries, or pass "
                 "verify_pattern='repair' to have them found, or sparsity='detect'",
                 said.rows.tolist(),
@@ -320,10 +358,11 @@ class Request:
         """What a user should hear of the pattern."""
         known, (_, n) = made.sparsity, made.sparsity.shape
         notes = []
-        if 2 * known.count > n >= FEW_COLUMNS:
+        count = self._directions(known)
+        if 2 * count > n >= FEW_COLUMNS:
             longest = int(np.argmax(known.pattern.lengths))
             notes.append(
-                f"the pattern takes {known.count} directions for {n} parameters, so that a dense Jacobian is as cheap: row "
+                f"the pattern takes {count} directions for {n} parameters, so that a dense derivative is as cheap: row "
                 f"{longest} alone has {known.lower_bound} entries; leave such rows out, or leave out sparsity"
             )
         if made.verdict.unchecked:
@@ -344,7 +383,23 @@ class Request:
         rows = np.unique(np.concatenate(repaired)) if repaired else np.zeros(0, dtype=np.int64)
         dense = Dense(values, steps, error, status)
         time = perf_counter() - started
-        return SparseDerivative(self.problem, prepared, self.evaluator, dense, judged, time, made.sparsity, rows)
+        return SparseDerivative(
+            self.problem, prepared, self.evaluator, dense, judged, time, made.sparsity, rows, made.sparsity.pattern
+        )
+
+
+def refuse(given: dict[str, Any], names: tuple[str, ...], beside: str = "sparsity=") -> None:
+    """Take out what does not go with a pattern.
+
+    Raises
+    ------
+    ValueError
+        It is wanted.
+    """
+    for name in names:
+        value = given.pop(name, None)
+        if value is not None and value is not False:
+            raise ValueError(f"{name} is not served with {beside}: leave one of them out")
 
 
 def sparse_jacobian(
@@ -358,11 +413,7 @@ def sparse_jacobian(
     **given: Any,
 ) -> SparseJacobian:
     """The transform, after a look at what does not go with a pattern."""
-    refused = {name: given.pop(name, None) for name in ("holomorphic", "allow_int", "in_axes", "out")}
-    for name, value in refused.items():
-        if value is not None and value is not False:
-            raise ValueError(f"{name} is not served with sparsity=: leave one of them out")
+    refuse(given, ("holomorphic", "allow_int", "in_axes", "out"))
     chosen = config_of(config, options, title)
-    if chosen.devices is not None:
-        raise ValueError("devices are not served with sparsity=: leave one of them out")
+    refuse({"devices": chosen.devices}, ("devices",))
     return SparseJacobian(fun, Options(Argnums.of(argnums), chosen, **given), title, sparsity, verify_pattern)

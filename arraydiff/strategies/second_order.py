@@ -36,6 +36,7 @@ class SecondOrder:
 
     frame: Callable[[Problem], Lines]
     gradient: bool = False  # whether first derivatives along all lines are wanted beside them
+    beside: Callable[[Problem], Lines] | None = None  # further lines, of which no pairs are made
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x), its noise, whether imaginary parts are to be trusted, and all lines by themselves."""
@@ -63,7 +64,11 @@ class SecondOrder:
             first = yield from complex_step.columns(single.frame, certificate.evidence)
         elif self.gradient:
             first = single.slopes()
-        return replace(prepared, second=single.diagonal, first=first)
+        beside = None
+        if self.beside is not None:
+            lines = self.beside(problem)
+            beside = (yield from (yield from lines_alone(lines, views, asked)).with_diagonal()).diagonal
+        return replace(prepared, second=single.diagonal, first=first, beside=beside)
 
 
 def _views(
