@@ -155,6 +155,7 @@ class Prepared:
     first: Pushforward | None = None  # derivatives along the lines of a frame, where pairs of them are pushed forward
     second: Pushforward | None = None  # and second derivatives
     beside: Pushforward | None = None  # second derivatives along lines that no pair is made of
+    beside_first: Pushforward | None = None  # and first derivatives, where `first` is there too
 
 
 @runtime_checkable

@@ -1,8 +1,8 @@
 """Which second differences a sparse Hessian needs, and where each of its entries is found in them.
 
 Of one value of f, every entry of the pattern has a line or a pair of lines of its own.  Of terms, whose sum is the objective, the
-columns are coloured: in every term a line moves one parameter at most, so that what two lines give there is an entry of the Hessian
-of that term, over the sizes of two parameters.  The Hessian is their sum.
+columns are coloured: in every term a line moves one parameter at most, so that what two lines give there is an entry of the
+Hessian of that term, over the sizes of two parameters.  The Hessian is their sum.
 """
 
 from __future__ import annotations
@@ -113,12 +113,6 @@ class Curved:
         entries, counts = np.unique(keys, return_counts=True)
         return order, Stretches(counts), entries // max(self.n, 1), entries % max(self.n, 1)
 
-    @cached_property
-    def by_term(self) -> tuple[Stretches, Ints]:
-        """How many items each term has, of those that have any; and which these are."""
-        terms, counts = np.unique(self.items.term, return_counts=True)
-        return Stretches(counts), terms
-
 
 def posed(lines: Lines, problem: Problem) -> Lines:
     """The same lines of a problem that is that of the lines, or is it on the host."""
@@ -160,15 +154,28 @@ def along(here: Backend, curved: Curved, ratio: Array, parts: Sequence[Array]) -
     `ratio` (n,) is the direction over the sizes by which lines move each parameter.
     """
     xp, items = here.xp, curved.items
-    stretches, terms = curved.by_term
-    index = here.indices(curved.places)
-    values, error = (xp.take(xp.reshape(part, (-1,)), index) for part in parts[:2])
     times = xp.take(ratio, here.indices(items.i)) * xp.take(ratio, here.indices(items.j))
     times = times * here.asarray(np.where(items.i == items.j, 1.0, 2.0), times.dtype)
-    m = int(parts[0].shape[0])
-    slots = np.full(m, terms.size, dtype=np.int64)
+    return _by_term(here, items.term, curved.places, times, parts)
+
+
+def sloping(here: Backend, curved: Curved, ratio: Array, parts: Sequence[Array]) -> tuple[Array, Array, Array]:
+    """The same of its first derivative, by its slopes along the lines (terms, lines)."""
+    items = curved.items.diagonal()
+    places = items.term * curved.count + curved.lines[items.i]
+    return _by_term(here, items.term, places, here.xp.take(ratio, here.indices(items.i)), parts)
+
+
+def _by_term(
+    here: Backend, term: Ints, places: Ints, times: Array, parts: Sequence[Array]
+) -> tuple[Array, Array, Array]:
+    """(terms,) sums of items, times a factor each: values, their sizes, bars."""
+    xp, index = here.xp, here.indices(places)
+    values, error = (xp.take(xp.reshape(part, (-1,)), index) for part in parts[:2])
+    terms, counts = np.unique(term, return_counts=True)
+    slots = np.full(int(parts[0].shape[0]), terms.size, dtype=np.int64)
     slots[terms] = np.arange(terms.size)
-    none, back = xp.zeros((1,), dtype=values.dtype, device=here.device), here.indices(slots)
-    sums = (values * times, xp.abs(values * times), error * xp.abs(times))
+    stretches, none = Stretches(counts), xp.zeros((1,), dtype=values.dtype, device=here.device)
+    sums, back = (values * times, xp.abs(values * times), error * xp.abs(times)), here.indices(slots)
     one, two, three = (xp.take(xp.concat([stretches.summed(here, part), none]), back) for part in sums)
     return one, two, three

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -11,20 +11,21 @@ import numpy as np
 from arraydiff._typing import Array
 from arraydiff.collectors import Dense, DenseCollector
 from arraydiff.config import DifferentiationMethod
-from arraydiff.directions import Columns, Lines
+from arraydiff.directions import Columns, Lines, ray
 from arraydiff.engine import Wanted, opened, pushed_on, unless_all_failed
 from arraydiff.errors import SparsityError
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.rounds import lockstep
-from arraydiff.seam import Prepared, Rounds
+from arraydiff.seam import Prepared, Pushforward, Rounds, Strategy
 from arraydiff.sparse.checking import SUM_ROUNDING, TIMES_THE_BARS, named, typical
-from arraydiff.sparse.curved import Curved, Items, along, entries_of
+from arraydiff.sparse.curved import Curved, Items, along, entries_of, sloping
 from arraydiff.sparse.jacobian import MOST_REPAIRS, Request, SparseDerivative
 from arraydiff.sparse.pattern import Ints, Pattern
-from arraydiff.sparse.seeds import NO_LINE, random_of, seeds_of, sizes_of
+from arraydiff.sparse.seeds import NO_LINE, seeds_of, sizes_of
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.strategies.second_order import SecondOrder
+from arraydiff.strategies.turned_once import TurnedOnce
 from arraydiff.vouching import Judged, tolerance
 
 NO_ROWS = np.zeros(0, dtype=np.int64)
@@ -90,14 +91,11 @@ class CurvedRequest(Request):
         """The lines that are needed, and the direction of the check."""
         problem, free, xp = self.problem, self.free, self.problem.xp
         sizes = sizes_of(problem, self.config)
-        one_way = sizes.tight if sizes.tight is not None else np.zeros_like(free)
-        random = random_of(problem.n, another, False)
-        random = problem.backend.asarray(np.where(one_way, np.abs(random), random) * free, problem.x.dtype)
-        direction = None if self.verify is False else sizes.signed * random
+        direction = ray(replace(problem, step=None), another).at[:, 0]
         if self.terms:
             seeds = seeds_of(known.pattern, known.colours, free, sizes)
             items = Items.of_terms(known.pattern, seeds.lines != NO_LINE)
-            items = items.diagonal() if self.diagonal and direction is None else items
+            items = items.diagonal() if self.diagonal else items
             frame: Lines = seeds.make(problem, range(seeds.count)) if seeds.count else Columns(problem, ())
             return Curved(items, problem.n, seeds.lines, sizes.signed, frame, direction)
         items = Items.of_value(known.pattern, free)
@@ -113,8 +111,11 @@ class CurvedRequest(Request):
         problem, config, pairs = self.problem, self.config, curved.pairs
         if another:
             config = replace(config, method=DifferentiationMethod.RICHARDSON)
-        beside = curved.beside if self.verify is not False and self.free.any() else None
-        strategy = SecondOrder(curved.framed, beside=beside) if curved.count else None
+        strategy: Strategy | None = None
+        if curved.count and self.terms and not another:
+            strategy = TurnedOnce(curved.framed, curved.beside, self.diagonal)
+        elif curved.count:
+            strategy = SecondOrder(curved.framed, self.diagonal, None if self.verify is False else curved.beside)
 
         def make(problem: Problem, index: Sequence[int]) -> Lines:
             return pairs.lines(curved.framed(problem), index)
@@ -132,7 +133,7 @@ class CurvedRequest(Request):
             alone = self._brought(second.columns, second.error, second.status)
             parts = tuple(xp.concat(list(pair), axis=1) for pair in zip(parts, alone, strict=True))
         found = Found(curved, prepared, self._brought(curved.sizes)[0], parts)
-        return self._checked(found) if prepared.beside is not None and not self.evaluator.exhausted else found
+        return found if self.evaluator.exhausted else self._checked(found)
 
     def _brought(self, *arrays: Array) -> tuple[Array, ...]:
         """On the library that computes; what a strategy gave is there already."""
@@ -140,23 +141,34 @@ class CurvedRequest(Request):
         return arrays if backend.host is None else tuple(backend.to_host(*arrays))
 
     def _checked(self, found: Found) -> Found:
-        """With the terms whose second derivative along the direction of the check is not that of their entries."""
-        here, curved, beside = self.here, found.curved, found.prepared.beside
-        xp = here.xp
-        assert beside is not None
-        direction, value, column, error = self._brought(
-            curved.direction, found.prepared.value, beside.columns[:, 0], beside.error[:, 0]
-        )
-        made, size, bars = along(here, curved, direction / found.sizes, found.parts)
-        bars = bars + error + SUM_ROUNDING * self.problem.eps * size
-        off, may = xp.abs(made - column), TIMES_THE_BARS * xp.maximum(bars, typical(here, bars, size) * size)
-        failing = xp.isfinite(value) & (off > may)
+        """With the terms that do not change along the direction of the check as their entries, or slopes, say."""
+        here, prepared, xp = self.here, found.prepared, self.here.xp
+        (value,) = self._brought(prepared.value)
+        failing, gap, allowed = xp.isfinite(value) & False, xp.zeros_like(value), xp.zeros_like(value)
+        for off, may in self._compared(found):
+            bad = xp.isfinite(value) & (off > may)
+            failing, gap, allowed = failing | bad, xp.where(bad, off, gap), xp.where(bad, may, allowed)
         if here.read(xp.reshape(xp.sum(xp.astype(failing, xp.int32)), (1,))) == [0]:
             return found
         rows = np.flatnonzero(here.as_numpy(failing).astype(np.bool_))
-        offs, mays = here.as_numpy(off)[rows], here.as_numpy(may)[rows]
+        offs, mays = here.as_numpy(gap)[rows], here.as_numpy(allowed)[rows]
         worst = int(np.argmax(offs))
         return replace(found, rows=rows, gap=float(offs[worst]), explained=float(mays[worst]))
+
+    def _compared(self, found: Found) -> Iterator[tuple[Array, Array]]:
+        """(terms,) by how much each is off along the direction, and by how much it may be: its slope, and its curvature."""
+        here, xp, prepared, curved = self.here, self.here.xp, found.prepared, found.curved
+        ratio = self._brought(curved.direction)[0] / found.sizes
+        sides: list[tuple[Pushforward, tuple[Array, Array, Array]]] = []
+        if prepared.beside is not None and not self.diagonal:
+            sides.append((prepared.beside, along(here, curved, ratio, found.parts)))
+        if self.terms and prepared.beside_first is not None and prepared.first is not None:
+            slopes = self._brought(prepared.first.columns, prepared.first.error)
+            sides.append((prepared.beside_first, sloping(here, curved, ratio, slopes)))
+        for beside, (made, size, bars) in sides:
+            column, error = self._brought(beside.columns[:, 0], beside.error[:, 0])
+            bars = bars + error + SUM_ROUNDING * self.problem.eps * size
+            yield xp.abs(made - column), TIMES_THE_BARS * xp.maximum(bars, typical(here, bars, size) * size)
 
     def _more(self, found: Found, known: Sparsity, times: int) -> Rounds[Sparsity | None]:
         """The pattern of the terms with what they lack; None where nothing is found.

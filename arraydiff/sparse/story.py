@@ -36,8 +36,8 @@ class SparseStory:
         known, batching = self.sparsity, self.bound.problem.call.batching
         lines = opened(self.title, result, batching.told if batching is not None else "")
         lines.append(
-            f"{self.entries.nnz} entries of {self.entries.shape[0]} x {self.entries.shape[1]} in {self.directions} directions; the "
-            f"longest row has {known.lower_bound}. The pattern is that of the points visited; {VISIBLE}."
+            f"{self.entries.nnz} entries of {self.entries.shape[0]} x {self.entries.shape[1]} in {self.directions} directions; "
+            f"the longest row has {known.lower_bound}. The pattern is that of the points visited; {VISIBLE}."
         )
         if self.repaired.size:
             lines.append(f"The pattern lacked entries of {named(self.repaired)}, which were found and added.")

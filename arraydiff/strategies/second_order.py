@@ -16,12 +16,12 @@ from arraydiff.directions import Lines
 from arraydiff.noise import CEILING, Noise, may_probe
 from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
-from arraydiff.seam import Asking, Prepared
+from arraydiff.seam import Asking, Prepared, Pushforward
 from arraydiff.strategies import complex_step
-from arraydiff.strategies.along import lines_alone
+from arraydiff.strategies.along import Alone, lines_alone
 from arraydiff.strategies.between import pairs
 from arraydiff.strategies.bows import CENTRAL, IMAGINARY, SIDED, TURNED, Levels
-from arraydiff.strategies.certificate import Certificate, certify
+from arraydiff.strategies.certificate import Certificate, Evidence, certify
 from arraydiff.strategies.richardson import bar_factor
 from arraydiff.strategies.surveying import View
 
@@ -41,6 +41,10 @@ class SecondOrder:
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x), its noise, whether imaginary parts are to be trusted, and all lines by themselves."""
         value, noise = yield from first_sight(problem, config, always=may_probe(problem, config))
+        return (yield from self.after(problem, config, value, noise))
+
+    def after(self, problem: Problem, config: DifferentiationConfig, value: Array, noise: Noise) -> Asking[Prepared]:
+        """The same, once f(x) and first values of a probe are there."""
         method, certificate, notes = DifferentiationMethod.RICHARDSON, None, tuple[str, ...]()
         if config.method is not DifferentiationMethod.RICHARDSON:
             certificate = yield from certify(problem, config, value, noise)
@@ -59,16 +63,19 @@ class SecondOrder:
         prepared = Prepared(
             method, value, partial(pairs, single=single), reason, noise.known, notes, noise.finite, ARRAYS
         )
-        first = None
-        if self.gradient and certificate is not None and certificate.evidence is not None:
-            first = yield from complex_step.columns(single.frame, certificate.evidence)
-        elif self.gradient:
-            first = single.slopes()
-        beside = None
-        if self.beside is not None:
-            lines = self.beside(problem)
-            beside = (yield from (yield from lines_alone(lines, views, asked)).with_diagonal()).diagonal
-        return replace(prepared, second=single.diagonal, first=first, beside=beside)
+        evidence = None if certificate is None or not held else certificate.evidence
+        first = yield from self._slopes(single, evidence)
+        if self.beside is None:
+            return replace(prepared, second=single.diagonal, first=first)
+        alone = yield from (yield from lines_alone(self.beside(problem), views, asked)).with_diagonal()
+        along = yield from self._slopes(alone, evidence)
+        return replace(prepared, second=single.diagonal, first=first, beside=alone.diagonal, beside_first=along)
+
+    def _slopes(self, alone: Alone, evidence: Evidence | None) -> Asking[Pushforward | None]:
+        """First derivatives along all lines, where they are wanted; of real steps they are there anyhow."""
+        if evidence is None:
+            return alone.slopes() if self.gradient or self.beside is not None else None
+        return (yield from complex_step.columns(alone.frame, evidence)) if self.gradient else None
 
 
 def _views(
@@ -78,7 +85,7 @@ def _views(
     xp, base = problem.xp, value[:, None]
     size = xp.abs(base)
     size = xp.where(xp.isfinite(size) & (size > 0), size, xp.ones_like(size))
-    real = _level(problem, value, noise)[:, None]
+    real = level_of(problem, value, noise)[:, None]
     share = xp.full_like(real, noise.eps)
     if certificate is not None and certificate.evidence is not None:
         share = noise.eps * certificate.evidence.rounds[:, None]
@@ -89,7 +96,7 @@ def _views(
     return first, second
 
 
-def _level(problem: Problem, value: Array, noise: Noise) -> Array:
+def level_of(problem: Problem, value: Array, noise: Noise) -> Array:
     """(m,) the noise of a value."""
     xp, rounding = problem.xp, noise.eps * problem.xp.abs(value)
     level = UNHEARD * rounding
