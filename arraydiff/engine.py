@@ -103,6 +103,7 @@ class Wanted:
     strategy: Strategy | None = None  # None: that of the config
     bare: bool = False  # the values alone are returned: bars need not be kept where memory is short
     out: Any = None  # an array of the user's for the values
+    ray: bool = False  # the derivative along the ray of a certificate is wanted, where there is one
     spread: Callable[[Problem, Prepared, Dense], Dense] | None = (
         None  # what was collected as the derivative's own columns
     )
@@ -176,7 +177,10 @@ def opened(problem: Problem, config: DifferentiationConfig, wanted: Wanted, eval
     if problem.backend.traced and not (config.fixed_stages or config.method is DifferentiationMethod.COMPLEX_STEP):
         problem.backend.refuse(f"method={config.method.value!r}")
     strategy = wanted.strategy or (strategy_of(config) if wanted.index else Richardson())  # f(x) is all that is wanted
-    strategy, problem = hosted(strategy, problem.backend), replace(problem, directions=len(wanted.index))
+    strategy, problem = (
+        hosted(strategy, problem.backend),
+        replace(problem, directions=len(wanted.index), keeps_ray=wanted.ray),
+    )
     if evaluator.crew is not None and evaluator.looks_ahead and wanted.index:
         lines = wanted.make(problem, wanted.index)
         evaluator.ahead = foreseen(strategy, problem, config, lines, evaluator.crew.width)

@@ -16,6 +16,7 @@ from arraydiff.binding import Bound
 from arraydiff.callables import Options, Transform, config_of
 from arraydiff.collectors import Dense
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
+from arraydiff.directions import ray, x_itself
 from arraydiff.engine import Derivative, Wanted, opened, unless_all_failed
 from arraydiff.errors import SparsityError
 from arraydiff.evaluator import Evaluator
@@ -31,6 +32,7 @@ from arraydiff.sparse.results import SparseJacobianResult, matrix_of
 from arraydiff.sparse.seeds import NO_LINE, Seeds, checks_of, seeds_of, sizes_of
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.sparse.story import SparseStory
+from arraydiff.strategies.hosted import on_host
 from arraydiff.strategies.richardson import Richardson
 from arraydiff.vouching import Judged, tolerance
 
@@ -233,13 +235,16 @@ class Request:
             known = yield from self._detected()
         self._fits(known, self.problem.n, 1)
         seeds = self._lined(known)
-        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make)
+        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, ray=self.verify is not False)
         prepared = yield from opened(self.problem, self.config, wanted, self.evaluator)
         self._fits(known, int(prepared.value.shape[0]), 0)
         repaired = list[Ints]()
         if prepared.method is DifferentiationMethod.COMPLEX_STEP and self.problem.lower is not None:
             seeds = self._lined(known, real=False)  # imaginary parts know no bounds
-        made = yield from self._made(prepared, known, seeds)
+        beside = self._on_ray(prepared)
+        if beside is not None:
+            seeds = replace(seeds, checks=())
+        made = yield from self._made(prepared, known, seeds, beside)
         while made.rows.size:
             made = yield from self._confirmed(made)
             rows = made.rows
@@ -290,11 +295,20 @@ class Request:
         checks = checks_of(self.problem, self.config, sizes, self.free, another) if self.verify is not False else ()
         return seeds_of(pattern, colours, self.free, sizes, checks)
 
-    def _made(self, prepared: Prepared, known: Sparsity, seeds: Seeds) -> Rounds[Made]:
+    def _on_ray(self, prepared: Prepared) -> Along | None:
+        """The derivative along a random direction, where the certificate knows it: the check costs nothing then."""
+        if prepared.on_ray is None or self.problem.step is not None or self.problem.n == 1:
+            return None
+        line = ray(self.problem)
+        line = line if self.problem.backend.host is None else line.posed(on_host(self.problem))
+        known = prepared.on_ray(line)
+        return Along(line.at[:, 0], known.columns[:, 0], known.error[:, 0], known.status[:, 0])
+
+    def _made(self, prepared: Prepared, known: Sparsity, seeds: Seeds, beside: Along | None = None) -> Rounds[Made]:
         got = self._whole(known, (yield from recovered(self.problem, self.config, prepared, seeds, self.evaluator)))
-        if not seeds.checks or self.evaluator.exhausted:
+        if (beside is None and not seeds.checks) or self.evaluator.exhausted:
             return Made(known, got)
-        along = got.along
+        along = got.along if beside is None else (beside,)
         if got.lost is not None:  # the direction of the check goes on without those columns
             sound = replace(self, free=self.free & ~got.lost)
             checks = sound._seeds(known.pattern, np.full_like(known.colours, NO_LINE))
@@ -347,7 +361,6 @@ class Request:
         return Sparsity(pattern, detected=known.detected) if pattern.nnz > known.pattern.nnz else None
 
     def _detected(self) -> Rounds[Sparsity]:
-        from arraydiff.directions import x_itself
         from arraydiff.sparse.detection import detected
 
         (values,) = yield [x_itself(self.problem)]

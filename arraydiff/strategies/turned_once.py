@@ -2,8 +2,8 @@
 
 Good for the terms of a sum, of which each line moves many parameters: p² + p points for p lines and all pairs of them.  The
 square of a turned step is imaginary, so that imaginary parts hold the second derivative and real ones the third and fourth: they
-tell whether f is analytic, and what the step leaves out.  The values that show the noise, along one random line, tell the first two
-derivatives there once more, from real steps.  Where any of this is not as it should be, `SecondOrder` takes over.
+tell whether f is analytic, and what the step leaves out.  The values that show the noise, along one random line, tell the first
+two derivatives there once more, from real steps.  Where any of this is not as it should be, `SecondOrder` takes over.
 Lai & Crassidis, J. Comput. Appl. Math. 218 (2008) 43.
 """
 
