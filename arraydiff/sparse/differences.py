@@ -28,6 +28,9 @@ from arraydiff.strategies.second_order import SecondOrder
 from arraydiff.strategies.turned_once import TurnedOnce
 from arraydiff.vouching import Judged, tolerance
 
+FAR = 1e-3
+"""Of what the entries of a term do along a direction: by less than that, bars may be missed though the pattern is whole."""
+
 NO_ROWS = np.zeros(0, dtype=np.int64)
 
 
@@ -42,8 +45,19 @@ class Found:
     rows: Ints = field(
         default_factory=lambda: NO_ROWS
     )  # terms whose entries do not explain what f does along a random direction
+    far: Ints = field(default_factory=lambda: NO_ROWS)  # those of them that are off by far
     gap: float = 0.0
     explained: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Terms along one direction, (terms,)."""
+
+    off: Array  # by how much each is off
+    may: Array  # by how much it may be
+    size: Array  # what its entries do there
+    curved: bool  # second derivatives
 
 
 @dataclass(frozen=True)
@@ -61,9 +75,8 @@ class CurvedRequest(Request):
         self._fits(known, self.problem.n, 1)
         found = yield from self._found(known)
         while found.rows.size:
-            again = yield from self._found(known, another=True)
-            rows = np.intersect1d(found.rows, again.rows)
-            found = replace(again, rows=rows)
+            found = yield from self._looked_at(found, known)
+            rows = found.rows
             if not rows.size:
                 break
             grown = yield from self._more(found, known, len(repaired))
@@ -77,6 +90,24 @@ class CurvedRequest(Request):
         unless_all_failed(self.evaluator)
         prepared = replace(found.prepared, notes=(*found.prepared.notes, *notes))
         return self._ended(prepared, found, known, repaired, started)
+
+    def _looked_at(self, found: Found, known: Sparsity) -> Rounds[Found]:
+        """What is in doubt, once more: bars of second differences are no promise.
+
+        Of terms their Jacobian tells whether they depend on more than the pattern says; where it does not, second differences are
+        made of real steps, and only what is off by far is a matter of the pattern.
+        """
+        if self.terms and self.verify is not False:
+            whole = known.pattern
+            mine = np.isin(whole.rows, found.rows)
+            pattern = Pattern(whole.rows[mine], whole.cols[mine], whole.shape)
+            _, said = yield from self._carefully(pattern, found.rows, self.free)
+            if said.rows.size:
+                return replace(found, rows=said.rows, gap=said.gap, explained=said.explained)
+        again = yield from self._found(known, another=True)
+        if self.verify is False:
+            return replace(again, rows=NO_ROWS)
+        return replace(again, rows=np.intersect1d(found.rows, again.far if self.terms else again.rows))
 
     def _fits(self, known: Sparsity, size: int, axis: int) -> None:
         if known.shape[axis] != size:
@@ -109,13 +140,13 @@ class CurvedRequest(Request):
         """All lines and pairs, and what the check says of them; once more, along another direction and in real steps."""
         curved = self._curved(known, another)
         problem, config, pairs = self.problem, self.config, curved.pairs
-        if another:
+        if another and self.terms:
             config = replace(config, method=DifferentiationMethod.RICHARDSON)
         strategy: Strategy | None = None
         if curved.count and self.terms and not another:
-            strategy = TurnedOnce(curved.framed, curved.beside, self.diagonal)
+            strategy = TurnedOnce(curved.framed, curved.beside)
         elif curved.count:
-            strategy = SecondOrder(curved.framed, self.diagonal, None if self.verify is False else curved.beside)
+            strategy = SecondOrder(curved.framed, beside=None if self.verify is False else curved.beside)
 
         def make(problem: Problem, index: Sequence[int]) -> Lines:
             return pairs.lines(curved.framed(problem), index)
@@ -141,34 +172,51 @@ class CurvedRequest(Request):
         return arrays if backend.host is None else tuple(backend.to_host(*arrays))
 
     def _checked(self, found: Found) -> Found:
-        """With the terms that do not change along the direction of the check as their entries, or slopes, say."""
-        here, prepared, xp = self.here, found.prepared, self.here.xp
-        (value,) = self._brought(prepared.value)
-        failing, gap, allowed = xp.isfinite(value) & False, xp.zeros_like(value), xp.zeros_like(value)
-        for off, may in self._compared(found):
-            bad = xp.isfinite(value) & (off > may)
-            failing, gap, allowed = failing | bad, xp.where(bad, off, gap), xp.where(bad, may, allowed)
-        if here.read(xp.reshape(xp.sum(xp.astype(failing, xp.int32)), (1,))) == [0]:
+        """With the terms that do not change along the direction of the check as their entries, or slopes, say.
+
+        Where second derivatives disagree, the bars of the term's entries are widened until they explain it.
+        """
+        here, xp = self.here, self.here.xp
+        (value,) = self._brought(found.prepared.value)
+        masks, gap, allowed = [xp.isfinite(value) & False] * 2, xp.zeros_like(value), xp.zeros_like(value)
+        for one in self._compared(found):
+            bad, far = (
+                xp.isfinite(value) & (one.off > limit) for limit in (one.may, xp.maximum(one.may, FAR * one.size))
+            )
+            masks = [masks[0] | bad, masks[1] | far]
+            gap, allowed = xp.where(bad, one.off, gap), xp.where(bad, one.may, allowed)
+            if one.curved:
+                missed = xp.where(bad & (one.size > 0), one.off, xp.zeros_like(one.off))
+                share = missed / xp.where(one.size > 0, one.size, xp.ones_like(one.size))
+                values, error, status = found.parts
+                found = replace(found, parts=(values, error + share[:, None] * xp.abs(values), status))
+        if here.read(xp.reshape(xp.sum(xp.astype(masks[0], xp.int32)), (1,))) == [0]:
             return found
-        rows = np.flatnonzero(here.as_numpy(failing).astype(np.bool_))
+        rows, far = (np.flatnonzero(here.as_numpy(mask).astype(np.bool_)) for mask in masks)
         offs, mays = here.as_numpy(gap)[rows], here.as_numpy(allowed)[rows]
         worst = int(np.argmax(offs))
-        return replace(found, rows=rows, gap=float(offs[worst]), explained=float(mays[worst]))
+        return replace(found, rows=rows, far=far, gap=float(offs[worst]), explained=float(mays[worst]))
 
-    def _compared(self, found: Found) -> Iterator[tuple[Array, Array]]:
-        """(terms,) by how much each is off along the direction, and by how much it may be: its slope, and its curvature."""
+    def _compared(self, found: Found) -> Iterator[Compared]:
+        """Along the direction of the check: slopes of the terms, and their second derivatives."""
         here, xp, prepared, curved = self.here, self.here.xp, found.prepared, found.curved
         ratio = self._brought(curved.direction)[0] / found.sizes
-        sides: list[tuple[Pushforward, tuple[Array, Array, Array]]] = []
-        if prepared.beside is not None and not self.diagonal:
-            sides.append((prepared.beside, along(here, curved, ratio, found.parts)))
+        sides: list[tuple[Pushforward, tuple[Array, Array, Array], bool]] = []
         if self.terms and prepared.beside_first is not None and prepared.first is not None:
             slopes = self._brought(prepared.first.columns, prepared.first.error)
-            sides.append((prepared.beside_first, sloping(here, curved, ratio, slopes)))
-        for beside, (made, size, bars) in sides:
-            column, error = self._brought(beside.columns[:, 0], beside.error[:, 0])
+            sides.append((prepared.beside_first, sloping(here, curved, ratio, slopes), False))
+        if prepared.beside is not None and not self.diagonal:
+            sides.append((prepared.beside, along(here, curved, ratio, found.parts), True))
+        for beside, (made, size, bars), bent in sides:
+            column, error, status = self._brought(beside.columns[:, 0], beside.error[:, 0], beside.status[:, 0])
             bars = bars + error + SUM_ROUNDING * self.problem.eps * size
-            yield xp.abs(made - column), TIMES_THE_BARS * xp.maximum(bars, typical(here, bars, size) * size)
+            may = TIMES_THE_BARS * xp.maximum(bars, typical(here, bars, size) * size)
+            largest = xp.max(xp.where(xp.isfinite(size), size, xp.zeros_like(size)))
+            may = xp.maximum(may, xp.full_like(may, self.problem.eps) * largest)  # less is lost when terms are added
+            if not self.terms:  # nothing else tells whether bars of one-sided differences are too small
+                sided = (status & int(Status.ONE_SIDED)) != 0
+                may = xp.where(sided, xp.maximum(may, FAR * size), may)
+            yield Compared(xp.abs(made - column), may, size, bent)
 
     def _more(self, found: Found, known: Sparsity, times: int) -> Rounds[Sparsity | None]:
         """The pattern of the terms with what they lack; None where nothing is found.

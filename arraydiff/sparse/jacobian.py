@@ -320,20 +320,24 @@ class Request:
         whole, doubted = made.sparsity.pattern, made.rows
         mine = np.flatnonzero(np.isin(whole.rows, doubted))
         pattern = Pattern(whole.rows[mine].copy(), whole.cols[mine].copy(), whole.shape)
-        config = replace(self.config, method=DifferentiationMethod.RICHARDSON, order=None)
         free = self.free if made.got.lost is None else self.free & ~made.got.lost
-        careful = replace(self, config=config, problem=replace(self.problem, step=None), free=free)
-        seeds = careful._seeds(pattern, coloured(pattern), another=True)
-        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, strategy=Richardson())
-        ladder = yield from opened(careful.problem, config, wanted, self.evaluator)
-        got = yield from recovered(careful.problem, config, ladder, seeds, self.evaluator)
-        said = verdict(careful.problem, ladder, seeds, got.entries, got.along, doubted)
+        got, said = yield from self._carefully(pattern, doubted, free)
         rows = said.rows
         sound = np.flatnonzero(~np.isin(pattern.rows, rows))  # these are taken from the ladders
         index, new = self.here.indices(sound), got.entries
         some = replace(new, **{name: self.here.xp.take(part, index) for name, part in vars(new).items()})
         entries = made.got.entries.merged(self.here, mine[sound], some)
         return replace(made, got=replace(made.got, entries=entries), verdict=said)
+
+    def _carefully(self, pattern: Pattern, doubted: Ints, free: np.ndarray) -> Rounds[tuple[Recovered, Verdict]]:
+        """The entries of rows in doubt by ladders, and whether they explain what f does along another direction."""
+        config = replace(self.config, method=DifferentiationMethod.RICHARDSON, order=None)
+        careful = replace(self, config=config, problem=replace(self.problem, step=None), free=free)
+        seeds = careful._seeds(pattern, coloured(pattern), another=True)
+        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, strategy=Richardson())
+        ladder = yield from opened(careful.problem, config, wanted, self.evaluator)
+        got = yield from recovered(careful.problem, config, ladder, seeds, self.evaluator)
+        return got, verdict(careful.problem, ladder, seeds, got.entries, got.along, doubted)
 
     def _grown(self, prepared: Prepared, made: Made, times: int) -> Rounds[Sparsity | None]:
         """The pattern with what its failing rows lack; None where nothing is found.

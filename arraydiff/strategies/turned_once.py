@@ -18,7 +18,7 @@ from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Lines, ray
 from arraydiff.noise import ABOVE_ROUNDING, Noise, may_probe
 from arraydiff.pairs import Both
-from arraydiff.probe import first_sight
+from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Prepared, Pushforward
@@ -46,16 +46,17 @@ class TurnedOnce:
 
     frame: Callable[[Problem], Lines]
     beside: Callable[[Problem], Lines]
-    gradient: bool = False  # whether slopes are needed to vouch for second derivatives
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x), its noise, and all lines by themselves."""
-        later, frame = SecondOrder(self.frame, self.gradient, self.beside), self.frame(problem)
+        later, frame = SecondOrder(self.frame, True, self.beside), self.frame(problem)
         real = config.method is DifferentiationMethod.RICHARDSON or problem.call.measured
         if real or not may_probe(problem, config) or refused_beforehand(problem, config) or not frame.count:
             return (yield from later.prepare(problem, config))
         value, noise = yield from first_sight(problem, config, always=True)
-        told = noise.sight is not None and noise.pending is None and not noise.drowned
+        if noise.pending is not None and not noise.pending.calm:
+            noise = yield from further(problem, value, noise)
+        told = noise.sight is not None and not noise.drowned
         steps = STEP * noise.eps**0.2 * frame.scale
         if told and int(value.shape[0]) and not _crowded(frame, steps):
             once = yield from _looked(frame, Outputs.of(problem, config, value, noise), steps)
