@@ -273,7 +273,7 @@ def test_a_wrong_pattern_of_terms_is_found_and_its_terms_named(opaque: bool) -> 
 @pytest.mark.parametrize("opaque", [False, True])
 def test_a_wrong_pattern_is_found_by_values_which_name_no_row(opaque: bool) -> None:
     pattern = without(band(), (17, 18), (18, 17))
-    with pytest.raises(SparsityError, match="entries of the Hessian.*gradient=, or terms=True") as raised:
+    with pytest.raises(SparsityError, match=r"entries of the Hessian.*gradient=, or terms=True") as raised:
         asked("values", sparsity=pattern, opaque=opaque)(X)
     assert raised.value.rows == ()
 

@@ -31,6 +31,9 @@ from arraydiff.vouching import Judged, tolerance
 FAR = 1e-3
 """Of what the entries of a term do along a direction: by less than that, bars may be missed though the pattern is whole."""
 
+NEAR = 1e-6
+"""The same of one value with room on both sides."""
+
 NO_ROWS = np.zeros(0, dtype=np.int64)
 
 
@@ -213,9 +216,9 @@ class CurvedRequest(Request):
             may = TIMES_THE_BARS * xp.maximum(bars, typical(here, bars, size) * size)
             largest = xp.max(xp.where(xp.isfinite(size), size, xp.zeros_like(size)))
             may = xp.maximum(may, xp.full_like(may, self.problem.eps) * largest)  # less is lost when terms are added
-            if not self.terms:  # nothing else tells whether bars of one-sided differences are too small
+            if not self.terms:  # nothing else tells whether bars are too small
                 sided = (status & int(Status.ONE_SIDED)) != 0
-                may = xp.where(sided, xp.maximum(may, FAR * size), may)
+                may = xp.maximum(may, xp.where(sided, FAR * size, NEAR * size))
             yield Compared(xp.abs(made - column), may, size, bent)
 
     def _more(self, found: Found, known: Sparsity, times: int) -> Rounds[Sparsity | None]:
