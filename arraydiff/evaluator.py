@@ -353,7 +353,9 @@ class Evaluator:
             lost = self.backend.xp.full_like(self.base.values, float("inf"))
             bars = (lost if isinstance(output, Exception) else output.noise for output in outputs)
             noise = self.backend.gather([lost if bar is None else bar for bar in bars])
-        return Values(self.backend.settle(self._joined(outputs, good, short)), noise, failure, short)
+        return Values(
+            self.backend.settle(self._joined(outputs, good, short, turned=points.is_complex)), noise, failure, short
+        )
 
     def _keep_origin(self, output: Output | Exception) -> None:
         if isinstance(output, Exception):
@@ -391,8 +393,8 @@ class Evaluator:
                     f"f gave {m} numbers at x but {answer.values.shape[0]} beside it; its shape must not change"
                 )
 
-    def _joined(self, outputs: list[Output | Exception], good: list[Output], short: int) -> Array:
-        """(m, k), NaN where f failed or was not asked."""
+    def _joined(self, outputs: list[Output | Exception], good: list[Output], short: int, *, turned: bool) -> Array:
+        """(m, k), NaN where f failed or was not asked; `turned`: at complex points."""
         xp, m = self.backend.xp, int(self.base.values.shape[0])
         parts = [output.values for output in good]
         self.check_shapes(good)
@@ -403,6 +405,8 @@ class Evaluator:
                 return self.backend.gather(parts)
             return parts[0] if len(parts) == 1 else xp.concat(parts, axis=1)
         lost = xp.full((m, 1), float("nan"), dtype=self.base.values.dtype, device=self.backend.device)
+        if turned:  # the imaginary part of a real NaN is 0, which looks like a derivative
+            lost = xp.astype(lost, xp.complex64 if lost.dtype == xp.float32 else xp.complex128) * (1 + 1j)
         columns = [lost if isinstance(o, Exception) else xp.reshape(o.values, (m, -1)) for o in outputs]
         columns += [lost] * short
         return xp.concat(columns, axis=1)

@@ -378,3 +378,27 @@ def test_what_cannot_be_vouched_for_warns_raises_or_becomes_nan_as_asked():
         ad.grad(f, unreliable="raise")(x)
     np.testing.assert_array_equal(np.isnan(ad.grad(f, unreliable="nan")(x)), [False, True, False])
     assert np.all(np.isfinite(ad.grad(f, unreliable="ignore")(x)))
+
+
+@pytest.mark.parametrize("most", [9, 10, 12])
+def test_complex_points_that_max_evaluations_leaves_out_are_no_zeros(most):
+    x = np.linspace(0.5, 2.0, 12)
+    with pytest.warns(ad.DifferentiationWarning, match="UNRESOLVED"):
+        gradient = ad.grad(lambda x: np.sum(x**3), max_evaluations=most)(x)
+    lost = np.isnan(gradient)
+    assert np.count_nonzero(lost) == 12 - (most - 9)
+    np.testing.assert_allclose(gradient[~lost], 3 * x[~lost] ** 2, rtol=1e-13)
+
+
+@pytest.mark.filterwarnings("ignore::arraydiff.DifferentiationWarning")
+def test_a_complex_point_at_which_f_raises_is_no_zero():
+    x = np.linspace(0.5, 2.0, 12)
+
+    def f(x):
+        if np.iscomplexobj(x) and np.count_nonzero(np.imag(x)) == 1 and np.imag(x[3]):
+            raise ArithmeticError("there")
+        return np.sum(x**3)
+
+    result = ad.grad(f).result(x)
+    assert np.flatnonzero(np.isnan(result.gradient)).tolist() == [3]
+    assert result.status[3] == ad.Status.FAILED

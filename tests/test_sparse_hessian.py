@@ -450,6 +450,21 @@ def test_a_term_that_is_not_finite_loses_its_own_entries_alone() -> None:
     assert np.abs(result - exact())[~lost].max() < 1e-9
 
 
+@pytest.mark.parametrize("most", [1, 4, 8, 10, 11])
+@pytest.mark.parametrize("way", WAYS)
+def test_what_max_evaluations_leaves_out_is_unresolved(way: str, most: int) -> None:
+    transform = asked(way, max_evaluations=most)
+    with pytest.warns(ad.DifferentiationWarning, match="UNRESOLVED"):
+        data = transform(X).data
+    full = asked(way, max_evaluations=most).result(X)
+    assert full.function_points <= most
+    lost = np.isnan(data)
+    assert lost.any()
+    assert ((full.status & Status.UNRESOLVED) != 0)[lost].all()
+    rows, cols = np.nonzero(band())
+    assert np.abs(data - exact()[rows, cols])[~lost].max(initial=0) < 1e-9
+
+
 # options
 
 

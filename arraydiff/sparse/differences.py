@@ -20,8 +20,8 @@ from arraydiff.rounds import lockstep
 from arraydiff.seam import Prepared, Pushforward, Rounds, Strategy
 from arraydiff.sparse.checking import SUM_ROUNDING, TIMES_THE_BARS, named, typical
 from arraydiff.sparse.curved import Curved, Items, along, entries_of, sloping
-from arraydiff.sparse.jacobian import MOST_REPAIRS, Request, SparseDerivative
 from arraydiff.sparse.pattern import Ints, Pattern
+from arraydiff.sparse.request import MOST_REPAIRS, Request, SparseDerivative
 from arraydiff.sparse.seeds import NO_LINE, seeds_of, sizes_of
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.strategies.second_order import SecondOrder
@@ -166,6 +166,10 @@ class CurvedRequest(Request):
         if second is not None:
             alone = self._brought(second.columns, second.error, second.status)
             parts = tuple(xp.concat(list(pair), axis=1) for pair in zip(parts, alone, strict=True))
+        if self.evaluator.exhausted:  # what was not asked did not fail
+            values, error, status = parts
+            lost = (status & int(Status.FAILED)) != 0
+            parts = values, error, xp.where(lost, xp.full_like(status, int(Status.UNRESOLVED)), status)
         found = Found(curved, prepared, self._brought(curved.sizes)[0], parts)
         return found if self.evaluator.exhausted else self._checked(found)
 

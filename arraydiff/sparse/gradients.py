@@ -15,8 +15,8 @@ from arraydiff.seam import Prepared, Rounds
 from arraydiff.sparse.checking import Verdict, verdict
 from arraydiff.sparse.colouring import recovery
 from arraydiff.sparse.compressed import Along, Entries, Recovered
-from arraydiff.sparse.jacobian import Made, Request
 from arraydiff.sparse.pattern import Ints, Pattern
+from arraydiff.sparse.request import Made, Request
 from arraydiff.sparse.seeds import Seeds
 from arraydiff.sparse.sparsity import Sparsity
 

@@ -20,7 +20,8 @@ from arraydiff.evaluator import Evaluator
 from arraydiff.result import DerivativeResult
 from arraydiff.sparse.differences import CurvedRequest
 from arraydiff.sparse.gradients import GradientRequest
-from arraydiff.sparse.jacobian import Request, SparseDerivative, SparseJacobian, free_of, refuse
+from arraydiff.sparse.jacobian import SparseJacobian, free_of, refuse
+from arraydiff.sparse.request import Request, SparseDerivative
 from arraydiff.sparse.results import SparseHessianResult
 from arraydiff.sparse.sparsity import Sparsity
 
