@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 from arraydiff._typing import Array, Namespace
 from arraydiff.arguments import Layout
 from arraydiff.backends import Backend
+from arraydiff.chunking import beside_all, chunk_size, direction, fitting
 from arraydiff.collectors import Collector, Dense, DenseCollector, Outside, ValuesCollector, not_writable
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Elementwise, Lines, Tangents, x_itself
 from arraydiff.errors import OnePointTooLarge
 from arraydiff.evaluator import Evaluator
-from arraydiff.memory import budget, exceeds, told
+from arraydiff.memory import exceeds, told
 from arraydiff.problem import Output, Problem
 from arraydiff.result import Status
 from arraydiff.rounds import lockstep
@@ -28,26 +29,8 @@ from arraydiff.strategies.hosted import hosted
 from arraydiff.strategies.richardson import Richardson
 from arraydiff.vouching import Judged, Watch, tolerance
 
-CHUNK_BYTES = 2**25
-"""What the arrays of one chunk may hold: far below any memory, large enough that Python costs little a direction."""
-
-BLOCK_BYTES = 2**22
-"""A block of points for a vectorised f stays in a CPU's cache: blocks of 64 MiB took 2.3 times as long."""
-
-DEVICE_BLOCK_BYTES = 2**25
-"""On other devices an operation costs the same up to about 2**21 numbers: there a thousand parameters are one chunk."""
-
-BLOCK_POINTS = 4
-"""Points a direction in one stage."""
-
-NUMBER = 8
-"""Bytes of a number; of narrower ones that is more than they take."""
-
 KEPT = 10
 """Bytes that bar and flags of one entry take beside its value."""
-
-KEPT_ARRAYS = 12
-"""Arrays (m,) beside the chunks: at most 7 of what x taught, f(x) as it is returned, and what a `Watch` keeps."""
 
 T = TypeVar("T")
 
@@ -115,6 +98,7 @@ class Wanted:
     strategy: Strategy | None = None  # None: that of the config
     bare: bool = False  # the values alone are returned: bars need not be kept where memory is short
     out: Any = None  # an array of the user's for the values
+    ray: bool = False  # the derivative along the ray of a certificate is wanted, where there is one
     spread: Callable[[Problem, Prepared, Dense], Dense] | None = (
         None  # what was collected as the derivative's own columns
     )
@@ -147,7 +131,7 @@ def derivation(
         lean = (
             held
             and wanted.size is None
-            and exceeds(problem.backend, config.max_memory, held + _beside(prepared) + _direction(prepared))
+            and exceeds(problem.backend, config.max_memory, held + beside_all(prepared) + direction(prepared))
         )
         if not (lean or wanted.out is not None):
             return DenseCollector(problem, m, size, wanted.index, held)
@@ -199,7 +183,10 @@ def opened(problem: Problem, config: DifferentiationConfig, wanted: Wanted, eval
     if problem.backend.traced and not (config.fixed_stages or config.method is DifferentiationMethod.COMPLEX_STEP):
         problem.backend.refuse(f"method={config.method.value!r}")
     strategy = wanted.strategy or (strategy_of(config) if wanted.index else Richardson())  # f(x) is all that is wanted
-    strategy, problem = hosted(strategy, problem.backend), replace(problem, directions=len(wanted.index))
+    strategy, problem = (
+        hosted(strategy, problem.backend),
+        replace(problem, directions=len(wanted.index), keeps_ray=wanted.ray),
+    )
     if evaluator.crew is not None and evaluator.looks_ahead and wanted.index:
         lines = wanted.make(problem, wanted.index)
         evaluator.ahead = foreseen(strategy, problem, config, lines, evaluator.crew.width)
@@ -335,53 +322,14 @@ def _groups(
     index, number = wanted.index, max(len(wanted.index), 1)
     size, most = number, 1
     if wanted.make is not elementwise:
-        size = _chunk_size(problem, config, prepared, len(index), held)
+        size = chunk_size(problem, config, prepared, len(index), held)
         if width is not None and problem.call.batch_axis is not None and config.chunk_size is None:
             size = min(size, -(-number // width))  # one block for each worker, at least
         if config.workers is not None or config.devices is not None:
-            most = max(1, _fitting(problem, config, prepared, number, held) // size)
+            most = max(1, fitting(problem, config, prepared, number, held) // size)
     chunks = [index[start : start + size] for start in range(0, len(index), size)]
     for start in range(0, len(chunks), most):
         yield [wanted.make(problem, chunk) for chunk in chunks[start : start + most]]
-
-
-def _chunk_size(problem: Problem, config: DifferentiationConfig, prepared: Prepared, directions: int, held: int) -> int:
-    """How many directions at a time: as many as the cache, or a launch, wants, and memory holds."""
-    m = max(int(prepared.value.shape[0]), 1)
-    each = NUMBER * prepared.arrays * m
-    wanted = config.chunk_size or CHUNK_BYTES // each
-    if config.chunk_size is None and problem.call.batch_axis is not None:
-        most = BLOCK_BYTES if problem.backend.on_cpu else DEVICE_BLOCK_BYTES
-        wanted = min(wanted, most // (NUMBER * BLOCK_POINTS * (problem.n + m)))
-    if config.devices and config.chunk_size is None:
-        wanted = min(wanted, -(-directions // len(config.devices)))  # one chunk for each, at least
-    return _fitting(problem, config, prepared, max(1, min(wanted, directions)), held)
-
-
-def _fitting(problem: Problem, config: DifferentiationConfig, prepared: Prepared, directions: int, held: int) -> int:
-    """As many of so many directions as memory holds at once, beside what is held anyhow."""
-    each, held = _direction(prepared), held + _beside(prepared)
-    if not exceeds(problem.backend, config.max_memory, held + directions * each):
-        return directions
-    room = budget(problem.backend, config.max_memory)
-    if held + each > room and config.max_memory is not None:
-        raise MemoryError(
-            f"max_memory={config.max_memory!r} is too small for {int(prepared.value.shape[0])} outputs: one direction by "
-            f"{prepared.method.value!r} takes about {told(held + each)} with what is kept beside it; give that much, or have "
-            "f return fewer outputs at a time"
-        )
-    return max(1, min(directions, (room - held) // each))
-
-
-def _direction(prepared: Prepared) -> int:
-    """Bytes that one more direction takes at its peak."""
-    m = max(int(prepared.value.shape[0]), 1)
-    return NUMBER * max(prepared.arrays * m, prepared.tableau)
-
-
-def _beside(prepared: Prepared) -> int:
-    """Bytes kept for all directions."""
-    return NUMBER * KEPT_ARRAYS * int(prepared.value.shape[0])
 
 
 def outside(problem: Problem, output: Output, out: Any) -> Outside:

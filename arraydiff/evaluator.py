@@ -414,9 +414,7 @@ class Evaluator:
             return parts[0] if len(parts) == 1 else xp.concat(parts, axis=1)
         lost = xp.full((m, 1), float("nan"), dtype=self.base.values.dtype, device=self.backend.device)
         if points.is_complex and (not parts or any(is_complex(self.backend, part.dtype) for part in parts)):
-            lost = (
-                lost + lost * 1j
-            )  # beside complex numbers NaN alone has an imaginary part of 0, which passes for a value
+            lost = lost + lost * 1j  # the imaginary part of a real NaN is 0, which passes for a value
         columns = [lost if isinstance(o, Exception) else xp.reshape(o.values, (m, -1)) for o in outputs]
         columns += [lost] * short
         return xp.concat(columns, axis=1)

@@ -154,6 +154,11 @@ class Prepared:
     tableau: int = 0  # numbers that it holds while its rungs are compared, where those may be more
     first: Pushforward | None = None  # derivatives along the lines of a frame, where pairs of them are pushed forward
     second: Pushforward | None = None  # and second derivatives
+    on_ray: Callable[[Lines], Pushforward] | None = (
+        None  # the derivative along the ray of `directions.ray`, if it is known
+    )
+    beside: Pushforward | None = None  # second derivatives along lines that no pair is made of
+    beside_first: Pushforward | None = None  # and first derivatives, where `first` is there too
 
 
 @runtime_checkable

@@ -18,8 +18,9 @@ from arraydiff.engine import Beside, Derivative, Wanted
 from arraydiff.explain import Story
 from arraydiff.pairs import Pairs
 from arraydiff.problem import Problem
-from arraydiff.result import SMALL_SHARE, HessianResult, Status
-from arraydiff.seam import Prepared, Pushforward
+from arraydiff.result import HessianResult
+from arraydiff.seam import Prepared
+from arraydiff.spreading import mirrored, scattered, still
 from arraydiff.strategies.second_order import SecondOrder
 from arraydiff.symmetry import symmetric
 from arraydiff.transforms import ForwardJacobian, Jacobian, only_scalar, over_axes
@@ -228,55 +229,6 @@ class Diagonal(Second):
         return scattered(problem, bound.index, prepared.second)
 
 
-def still(problem: Problem, rows: int) -> Dense:
-    """Derivatives of f where no parameter can move."""
-    xp, nothing = problem.xp, problem.xp.zeros_like(problem.x)
-    none = xp.zeros((rows, problem.n), dtype=problem.x.dtype, device=problem.backend.device)
-    return Dense(none, nothing, none, xp.full_like(none, int(Status.FIXED), dtype=xp.int16))
-
-
-def scattered(problem: Problem, free: Sequence[int], found: Pushforward) -> Dense:
-    """Derivatives along the free parameters as (m, n)."""
-    place = {parameter: i for i, parameter in enumerate(free)}
-    places = problem.backend.indices([place.get(i, len(free)) for i in range(problem.n)])
-    rows = ((found.columns, 0), (found.steps[None, :], 0), (found.error, 0), (found.status, int(Status.FIXED)))
-    value, steps, error, status = (_taken(problem, part, places, fill) for part, fill in rows)
-    return Dense(value, steps[0, :], error, status)
-
-
-def _taken(problem: Problem, part: Array, places: Array, fill: int) -> Array:
-    """Columns of (m, k) by their places; one place beyond the last there is `fill`."""
-    column = problem.xp.full((int(part.shape[0]), 1), fill, dtype=part.dtype, device=problem.backend.device)
-    return problem.xp.take(problem.xp.concat([part, column], axis=1), places, axis=1)
-
-
-def mirrored(
-    problem: Problem, free: Sequence[int], rows: Sequence[int], pairs: Pairs, prepared: Prepared, dense: Dense
-) -> Dense:
-    """Pairs (m, P) and the diagonal as (m·r, n): entries (i, j) and (j, i) are the same number."""
-    xp, m, diagonal = problem.xp, int(prepared.value.shape[0]), prepared.second
-    if diagonal is None:
-        return still(problem, m * len(rows))
-    number = {(free[p], free[q]): i for i, (p, q) in enumerate(zip(pairs.first, pairs.second, strict=True))}
-    number |= {(i, i): pairs.count + place for place, i in enumerate(free)}
-    last = pairs.count + len(free)
-    wanted = [number.get((min(i, j), max(i, j)), last) for i in rows for j in range(problem.n)]
-    places = problem.backend.indices(wanted)
-
-    def square(mixed: Array, alone: Array, fill: int) -> Array:
-        whole = _taken(problem, xp.concat([mixed, alone], axis=1), places, fill)
-        return xp.reshape(whole, (m * len(rows), problem.n))
-
-    alone = scattered(problem, free, diagonal)
-    root = xp.sqrt(xp.abs(alone.columns))
-    root = xp.where(xp.isfinite(root), root, xp.zeros_like(root))
-    size = xp.take(root, problem.backend.indices(list(rows)), axis=1)[:, :, None] * root[:, None, :]
-    columns, error = square(dense.columns, diagonal.columns, 0), square(dense.error, diagonal.error, 0)
-    status = square(dense.status, diagonal.status, int(Status.FIXED))
-    least = xp.reshape(SMALL_SHARE * size, columns.shape)  # in a minimum no entry is larger than `size`
-    return Dense(columns, alone.steps, error, status, least=least)
-
-
 def hessian(
     fun: Callable[..., Any],
     argnums: Any = 0,
@@ -289,6 +241,9 @@ def hessian(
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
     in_axes: Any = None,
+    sparsity: Any = None,
+    terms: bool = False,
+    verify_pattern: Any = True,
     **options: Any,
 ) -> Any:
     """Hessian: shape of the output, then twice the shape of x; blocks for trees and several arguments, as in JAX.
@@ -308,11 +263,25 @@ def hessian(
     f0 : as fun returns, optional
         f(x), if it is known: it is not evaluated then (but in the blocks of a vectorised `fun`). It is of one x: the returned
         object is to be called there alone.
+    sparsity : pattern, "detect", "trace" or Sparsity, optional
+        Which entries may differ from 0, as in :func:`jacobian`; one triangle is enough. With `gradient`, which then takes few
+        directions whatever n; or without, at two or four values of `fun` an entry of a triangle. A sparse matrix comes back.
+    terms : bool, default False
+        `fun` returns the terms whose sum is the objective, such as squared residuals. Then the Hessian takes a number of
+        evaluations that does not depend on n, and comes back sparse. `sparsity` is the pattern of the terms, terms by
+        parameters; it is detected where it is left out.
+    verify_pattern : bool or "repair", default True
+        As in :func:`jacobian`.
 
     Returns
     -------
     callable
         As in :func:`grad`.
+
+    Raises
+    ------
+    SparsityError
+        The pattern lacks entries; ``.rows`` tells in which rows, or terms, where that can be told.
 
     References
     ----------
@@ -328,6 +297,13 @@ def hessian(
     """
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output}
     chosen, numbers = config_of(config, options, "hessian"), Argnums.of(argnums)
+    if sparsity is not None or terms:
+        from arraydiff.sparse.hessian import sparse_hessian  # dense derivatives need none of it
+
+        more = {**given, "rows": rows, "f0": f0, "in_axes": in_axes}
+        return sparse_hessian(
+            fun, numbers, sparsity, verify_pattern, chosen, "hessian", gradient, terms=terms, given=more
+        )
     lines = None if rows is None else checked_rows(numbers, rows)
     one_point(f0, in_axes)
     if gradient is not None:
@@ -418,11 +394,15 @@ def hessian_diag(
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
     in_axes: Any = None,
+    terms: bool = False,
+    sparsity: Any = None,
+    verify_pattern: Any = True,
     **options: Any,
 ) -> Any:
     """Diagonal of the Hessian, at a number of points that grows with n, not with its square: shape of the output, then that of x.
 
-    Parameters, errors and the returned object are those of :func:`hessian`.
+    With `terms` that number does not depend on n, and the diagonal is that of their sum, of the shape of x. Parameters, errors
+    and the returned object are those of :func:`hessian`.
 
     Examples
     --------
@@ -434,6 +414,15 @@ def hessian_diag(
     given = {"has_aux": has_aux, "full_output": full_output, "f0": f0}
     one_point(f0, in_axes)
     chosen = choosing("hessian_diag", config, options)
+    if terms:
+        from arraydiff.sparse.hessian import sparse_hessian
+
+        more, numbers = {**given, "in_axes": in_axes}, Argnums.of(argnums)
+        return sparse_hessian(fun, numbers, sparsity, verify_pattern, chosen, "hessian_diag", terms=True, given=more)
+    if sparsity is not None:
+        raise ValueError(
+            "sparsity is that of the terms here: pass terms=True and have fun return them, or leave it out"
+        )
     return over_axes(Diagonal(fun, Options(Argnums.of(argnums), chosen, **given)), in_axes)
 
 

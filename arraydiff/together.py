@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from arraydiff.chunking import BLOCK_BYTES
 from arraydiff.devices import SpreadCall
-from arraydiff.engine import BLOCK_BYTES
 from arraydiff.evaluator import Evaluator, measured
 from arraydiff.guarding import strictly
 from arraydiff.problem import Guarded, Output

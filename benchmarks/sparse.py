@@ -1,4 +1,4 @@
-"""Sparse Jacobians: points, time beside scipy's, wrong patterns found, false alarms.
+"""Sparse Jacobians and Hessians: points, time beside scipy's, wrong patterns found, false alarms.
 
     python -m benchmarks.sparse [--quick]
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize._numdiff import approx_derivative, group_columns
-from scipy.sparse import diags_array
+from scipy.sparse import diags_array, eye_array, vstack
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -32,6 +32,11 @@ CHAIN = 100_000
 BROYDEN = 1_000
 SHARES = (1e-6, 1e-8)
 SEED = 20260715
+LINKS = 1_000
+WANTED = {
+    "gradient": [("gradients", (12, 12), (2e-12, 2e-12))],
+    "terms": [("vectors of terms", (13, 7), (1e-9, 1e-9))],
+}
 
 
 def chain(x: np.ndarray) -> np.ndarray:
@@ -187,11 +192,73 @@ def patterns(count: int) -> list[Row]:
     return rows
 
 
+def link_terms(x: np.ndarray) -> np.ndarray:
+    """Each of two neighbours."""
+    return np.concatenate([1 - np.cos(x[:-1] - x[1:]), x**4])
+
+
+def link_gradient(x: np.ndarray) -> np.ndarray:
+    y, pull = 4 * x**3, np.sin(x[:-1] - x[1:])
+    y[:-1] += pull
+    y[1:] -= pull
+    return y
+
+
+def link_hessian(x: np.ndarray) -> Any:
+    bent, diagonal = np.cos(x[:-1] - x[1:]), 12 * x**2
+    diagonal[:-1] += bent
+    diagonal[1:] += bent
+    return diags_array([-bent, diagonal, -bent], offsets=[-1, 0, 1]).tocsr()
+
+
+def hessians() -> list[Row]:
+    """Tridiagonal, n = 1000: by the gradient, by the terms of the sum, by values, beside differences of the gradient by SciPy."""
+    x, pattern = np.linspace(0.5, 2.0, LINKS), tridiagonal(LINKS)
+    ones, exact = np.ones(LINKS - 1), link_hessian(x)
+    of_terms = vstack([diags_array([ones, ones], offsets=[0, 1], shape=(LINKS - 1, LINKS)), eye_array(LINKS)])
+    print(f"\nHessian of a chain, n = {LINKS}")
+    for method in ("2-point", "3-point"):
+        seen = [0]
+
+        def counted(x: np.ndarray, seen: list[int] = seen) -> np.ndarray:
+            seen[0] += 1
+            return link_gradient(x)
+
+        peer = approx_derivative(counted, x, method=method, sparsity=(pattern, group_columns(pattern)))
+        told("scipy " + method, seen[0], peer, exact)
+
+    def total(x: np.ndarray) -> Any:
+        return np.sum(link_terms(x))
+
+    ways = {
+        "gradient": ad.hessian(total, gradient=link_gradient, sparsity=pattern),
+        "gradient, opaque": ad.hessian(total, gradient=link_gradient, sparsity=pattern, opaque=True),
+        "terms": ad.hessian(link_terms, terms=True, sparsity=of_terms),
+        "terms, opaque": ad.hessian(link_terms, terms=True, sparsity=of_terms, opaque=True),
+        "values": ad.hessian(total, sparsity=pattern),
+    }
+    rows = []
+    for name, transform in ways.items():
+        result = transform.result(x)
+        told(name, result.function_points, result.hessian, exact, result.error_estimate.max())
+        for what, evaluations, errors in WANTED.get(name, ()):
+            rows.append(Row(f"Hessian of a chain, n = 1000, {name}: {what}", *evaluations, result.function_points))
+            rows.append(Row(f"Hessian of a chain, n = 1000, {name}: error", *errors, abs(result.hessian - exact).max()))
+    return rows
+
+
+def told(name: str, points: int, hessian: Any, exact: Any, bar: float = np.nan) -> None:
+    """One line: evaluations, error, largest bar, and what the matrix lacks of symmetry."""
+    error, skew = abs(hessian - exact).max(), abs(hessian - hessian.T).max()
+    print(f"  {name:20}  {points:5} evaluations, error {error:.1e}, largest bar {bar:.1e}, asymmetry {skew:.1e}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds")
     quick = parser.parse_args().quick
-    rows = against_scipy(5 if quick else 15) + broyden(3 if quick else 10) + patterns(200 if quick else 10_000)
+    rows = hessians() + against_scipy(5 if quick else 15) + broyden(3 if quick else 10)
+    rows += patterns(200 if quick else 10_000)
     print(table(rows))
     return int(any(row.verdict == "MISSED" for row in rows))
 

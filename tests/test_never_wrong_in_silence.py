@@ -397,3 +397,27 @@ def test_what_is_not_finite_at_one_complex_point_is_no_slope_of_zero(lost: float
     failed = (result.status & int(ad.Status.FAILED)) != 0
     assert np.argwhere(failed).tolist() == [[min(1, parts - 1), 0]]
     assert np.isnan(result.jacobian[failed]).all()
+
+
+@pytest.mark.parametrize("most", [9, 10, 12])
+def test_complex_points_that_max_evaluations_leaves_out_are_no_zeros(most):
+    x = np.linspace(0.5, 2.0, 12)
+    with pytest.warns(ad.DifferentiationWarning, match="UNRESOLVED"):
+        gradient = ad.grad(lambda x: np.sum(x**3), max_evaluations=most)(x)
+    lost = np.isnan(gradient)
+    assert np.count_nonzero(lost) == 12 - (most - 9)
+    np.testing.assert_allclose(gradient[~lost], 3 * x[~lost] ** 2, rtol=1e-13)
+
+
+@pytest.mark.filterwarnings("ignore::arraydiff.DifferentiationWarning")
+def test_a_complex_point_at_which_f_raises_is_no_zero():
+    x = np.linspace(0.5, 2.0, 12)
+
+    def f(x):
+        if np.iscomplexobj(x) and np.count_nonzero(np.imag(x)) == 1 and np.imag(x[3]):
+            raise ArithmeticError("there")
+        return np.sum(x**3)
+
+    result = ad.grad(f).result(x)
+    assert np.flatnonzero(np.isnan(result.gradient)).tolist() == [3]
+    assert result.status[3] == ad.Status.FAILED

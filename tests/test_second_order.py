@@ -20,6 +20,12 @@ from tests.cupy_standin import machine, no_sync
 from tests.helpers import Backend, Recorder, assert_array
 from tests.problems import PROBLEMS
 
+# Other tests have threads when processes are forked here; the functions use none of their locks.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:os.fork.. was called:RuntimeWarning"),
+]
+
 BAD = int(Status.KINK | Status.UNRESOLVED | Status.FAILED)
 TRANSFORMS = (ad.hessian, ad.hessian_diag, ad.value_and_grad_and_hessian)
 X = np.array([0.5, 1.2, -0.7])

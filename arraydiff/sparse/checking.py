@@ -84,10 +84,10 @@ def _compared(here: Backend, eps: float, seeds: Seeds, entries: Entries, one: Al
     made, size, bars = along_rows(here, seeds, entries.values, entries.error, one.direction)
     off = xp.abs(made - one.column)
     bars = bars + one.error + SUM_ROUNDING * eps * size
-    return off, TIMES_THE_BARS * xp.maximum(bars, _typical(here, bars, size) * size)
+    return off, TIMES_THE_BARS * xp.maximum(bars, typical(here, bars, size) * size)
 
 
-def _typical(here: Backend, bars: Array, size: Array) -> Array:
+def typical(here: Backend, bars: Array, size: Array) -> Array:
     """(1,) the middle one of the rows' bars over what the rows do; where truncation cancels along v, its own bar says little."""
     xp, stride = here.xp, int(size.shape[0]) // SAMPLE + 1
     bars, size = bars[::stride], size[::stride]

@@ -1,68 +1,27 @@
-"""What `jacobian(f, sparsity=...)` returns: the transform, and the way from a pattern to a Jacobian that has been checked."""
+"""What `jacobian(f, sparsity=...)` returns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from time import perf_counter
+from dataclasses import replace
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
-from arraydiff.backends import Backend
 from arraydiff.binding import Bound
 from arraydiff.callables import Options, Transform, config_of
-from arraydiff.collectors import Dense
-from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.engine import Derivative, Wanted, opened, unless_all_failed
-from arraydiff.errors import SparsityError
+from arraydiff.config import DifferentiationConfig
+from arraydiff.engine import Derivative
 from arraydiff.evaluator import Evaluator
-from arraydiff.problem import Problem
 from arraydiff.result import DerivativeResult
-from arraydiff.rounds import lockstep
-from arraydiff.seam import Prepared, Rounds
-from arraydiff.sparse.checking import UNCHECKED, Verdict, named, unresolved, verdict
-from arraydiff.sparse.colouring import coloured
-from arraydiff.sparse.compressed import Recovered, pushed_lines, recovered
-from arraydiff.sparse.pattern import Ints, Pattern
+from arraydiff.sparse.request import Request, SparseDerivative
 from arraydiff.sparse.results import SparseJacobianResult, matrix_of
-from arraydiff.sparse.seeds import NO_LINE, Seeds, checks_of, seeds_of, sizes_of
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.sparse.story import SparseStory
-from arraydiff.strategies.richardson import Richardson
-from arraydiff.vouching import Judged, tolerance
 
 WAYS = ("detect", "trace")
-
-FEW_COLUMNS = 16
-"""Below it nobody minds whether dense is as cheap."""
-
-MOST_REPAIRS = 3
-"""Times that a pattern may grow in one call: every time what was missed is searched for where it shows."""
-
-
-@dataclass(frozen=True)
-class SparseDerivative(Derivative):
-    """A Jacobian's entries, flat as (nnz, 1), with all that is known of them."""
-
-    sparsity: Sparsity
-    repaired: Ints  # rows
-
-
-@dataclass(frozen=True)
-class Made:
-    """A Jacobian by one pattern, and what the check says of it."""
-
-    sparsity: Sparsity
-    got: Recovered
-    verdict: Verdict = UNCHECKED
-
-    @property
-    def rows(self) -> Ints:
-        """Those that the entries do not explain."""
-        return self.verdict.rows
 
 
 class SparseJacobian(Transform):
@@ -111,12 +70,15 @@ class SparseJacobian(Transform):
             known = self.found.get("pattern", self.given)
             if known is None and self.way == "trace":
                 known = self._traced(bound)
-            request = Request(problem, config, _free(bound), self.verify, evaluator)
-            derivative = evaluator.drive(request.derivation(known))
+            evaluator.know(self.options.f0)
+            derivative = evaluator.drive(self._request(bound, evaluator).derivation(known))
         if derivative.sparsity is not self.given:
             self.found["pattern"] = derivative.sparsity
         self._noted(derivative)
         return bound, derivative
+
+    def _request(self, bound: Bound, evaluator: Evaluator) -> Request:
+        return Request(bound.problem, self.options.config, free_of(bound), self.verify, evaluator)
 
     def _traced(self, bound: Bound) -> Sparsity:
         call = bound.problem.call
@@ -158,7 +120,7 @@ class SparseJacobian(Transform):
     def _written(self, bound: Bound, derivative: Derivative, flat: Array) -> PyTree:
         assert isinstance(derivative, SparseDerivative)
         data = bound.problem.xp.reshape(flat, (-1,))
-        return matrix_of(bound.problem.backend, derivative.sparsity.pattern, data)
+        return matrix_of(bound.problem.backend, derivative.entries, data)
 
     def _condition(self, bound: Bound, derivative: Derivative) -> PyTree:
         return None
@@ -167,18 +129,35 @@ class SparseJacobian(Transform):
         assert isinstance(derivative, SparseDerivative)
         assert derivative.judged is not None
         sparsity = derivative.sparsity
-        story = SparseStory(bound, derivative.output.layout, sparsity, derivative.judged, derivative.repaired)
+        story = SparseStory(
+            self.described,
+            bound,
+            self._paths(derivative),
+            sparsity,
+            derivative.entries,
+            self._directions(sparsity),
+            derivative.judged,
+            derivative.repaired,
+        )
         return replace(
             super()._result(bound, derivative, told),
             pattern=sparsity,
-            colours=sparsity.count,
+            colours=self._directions(sparsity),
             lower_bound=sparsity.lower_bound,
             repaired_rows=derivative.repaired,
             story=story,
         )
 
+    def _directions(self, known: Sparsity) -> int:
+        """That the columns went into."""
+        return known.count
 
-def _free(bound: Bound) -> np.ndarray:
+    def _paths(self, derivative: SparseDerivative) -> Callable[[int], str]:
+        """How rows of entries are called."""
+        return lambda row: f"d f{derivative.output.layout.path(row)}"
+
+
+def free_of(bound: Bound) -> np.ndarray:
     """(n,) bool: the parameters that can move."""
     if len(bound.index) == bound.problem.n:
         return np.ones(bound.problem.n, dtype=np.bool_)
@@ -187,164 +166,18 @@ def _free(bound: Bound) -> np.ndarray:
     return free
 
 
-@dataclass(frozen=True)
-class Request:
-    """One call."""
+def refuse(given: dict[str, Any], names: tuple[str, ...], beside: str = "sparsity=") -> None:
+    """Take out what does not go with a pattern.
 
-    problem: Problem
-    config: DifferentiationConfig
-    free: np.ndarray
-    verify: Any
-    evaluator: Evaluator
-
-    @property
-    def here(self) -> Backend:
-        """The library in which recovery computes."""
-        backend = self.problem.backend
-        return backend if backend.host is None else backend.host
-
-    def derivation(self, known: Sparsity | None) -> Rounds[SparseDerivative]:
-        """The Jacobian, checked; a pattern that is ours to mend grows until it explains what f does."""
-        started, notes = perf_counter(), list[str]()
-        if known is None:
-            known = yield from self._detected()
-        self._fits(known, self.problem.n, 1)
-        seeds = self._seeds(known.pattern, known.colours)
-        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make)
-        prepared = yield from opened(self.problem, self.config, wanted, self.evaluator)
-        self._fits(known, int(prepared.value.shape[0]), 0)
-        repaired = list[Ints]()
-        if prepared.method is DifferentiationMethod.COMPLEX_STEP and self.problem.lower is not None:
-            seeds = self._seeds(known.pattern, known.colours, real=False)  # imaginary parts know no bounds
-        made = yield from self._made(prepared, known, seeds)
-        while made.rows.size:
-            made = yield from self._confirmed(made)
-            rows = made.rows
-            if not rows.size:
-                break
-            grown = yield from self._grown(prepared, made, len(repaired))
-            if grown is None:
-                entries = unresolved(self.here, made.sparsity.pattern.rows, rows, made.got.entries)
-                made = replace(made, got=replace(made.got, entries=entries), verdict=UNCHECKED)
-                notes.append(
-                    "some rows disagree with f along a random direction, and no entry outside the pattern was found to explain "
-                    "it: f may jump or be noisy there; give noise=, or scale="
-                )
-                break
-            repaired.append(rows)
-            real = prepared.method is not DifferentiationMethod.COMPLEX_STEP
-            seeds = self._seeds(grown.pattern, grown.colours, real=real)
-            made = yield from self._made(prepared, grown, seeds)
-        unless_all_failed(self.evaluator)
-        notes += self._notes(made)
-        return self._finished(replace(prepared, notes=(*prepared.notes, *notes)), made, repaired, started)
-
-    def _fits(self, known: Sparsity, size: int, axis: int) -> None:
-        if known.shape[axis] != size:
-            what = ("outputs f gives", "parameters x has")[axis]
-            raise ValueError(
-                f"sparsity has shape {known.shape}, but {what.split()[1]} {what.split()[2]} {size} {what.split()[0]}: it must be "
-                "(outputs, parameters), both counted along their flat arrays"
-            )
-
-    def _seeds(self, pattern: Pattern, colours: Ints, another: bool = False, real: bool = True) -> Seeds:
-        sizes = sizes_of(self.problem, self.config, real)
-        checks = checks_of(self.problem, self.config, sizes, self.free, another) if self.verify is not False else ()
-        return seeds_of(pattern, colours, self.free, sizes, checks)
-
-    def _made(self, prepared: Prepared, known: Sparsity, seeds: Seeds) -> Rounds[Made]:
-        got = yield from recovered(self.problem, self.config, prepared, seeds, self.evaluator)
-        if not seeds.checks or self.evaluator.exhausted:
-            return Made(known, got)
-        along = got.along
-        if got.lost is not None:  # the direction of the check goes on without those columns
-            sound = replace(self, free=self.free & ~got.lost)
-            checks = sound._seeds(known.pattern, np.full_like(known.colours, NO_LINE))
-            along = (yield from pushed_lines(self.problem, self.config, prepared, checks, self.evaluator)).along
-        return Made(known, got, verdict(self.problem, prepared, seeds, got.entries, along))
-
-    def _confirmed(self, made: Made) -> Rounds[Made]:
-        """The rows in doubt once more, by ladders and along another direction: bars of fixed stencils are no promise."""
-        whole, doubted = made.sparsity.pattern, made.rows
-        mine = np.flatnonzero(np.isin(whole.rows, doubted))
-        pattern = Pattern(whole.rows[mine].copy(), whole.cols[mine].copy(), whole.shape)
-        config = replace(self.config, method=DifferentiationMethod.RICHARDSON, order=None)
-        free = self.free if made.got.lost is None else self.free & ~made.got.lost
-        careful = replace(self, config=config, problem=replace(self.problem, step=None), free=free)
-        seeds = careful._seeds(pattern, coloured(pattern), another=True)
-        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, strategy=Richardson())
-        ladder = yield from opened(careful.problem, config, wanted, self.evaluator)
-        got = yield from recovered(careful.problem, config, ladder, seeds, self.evaluator)
-        said = verdict(careful.problem, ladder, seeds, got.entries, got.along, doubted)
-        rows = said.rows
-        sound = np.flatnonzero(~np.isin(pattern.rows, rows))  # these are taken from the ladders
-        index, new = self.here.indices(sound), got.entries
-        some = replace(new, **{name: self.here.xp.take(part, index) for name, part in vars(new).items()})
-        entries = made.got.entries.merged(self.here, mine[sound], some)
-        return replace(made, got=replace(made.got, entries=entries), verdict=said)
-
-    def _grown(self, prepared: Prepared, made: Made, times: int) -> Rounds[Sparsity | None]:
-        """The pattern with what its failing rows lack; None where nothing is found.
-
-        Raises
-        ------
-        SparsityError
-            The pattern is the user's.
-        """
-        said, known = made.verdict, made.sparsity
-        if not known.detected and self.verify != "repair":
-            raise SparsityError(
-                f"sparsity leaves out entries of {named(said.rows)}: along a random direction f and its Jacobian differ by "
-                f"{said.gap:.2g}, where error bars explain {said.explained:.2g}; add the entries, or pass "
-                "verify_pattern='repair' to have them found, or sparsity='detect'",
-                said.rows.tolist(),
-                said.gap,
-            )
-        if times >= MOST_REPAIRS:
-            return None
-        from arraydiff.sparse.detection import searched
-
-        asking = searched(self.problem, self.config, prepared.value, said.rows, known.pattern)
-        (pattern,) = yield from lockstep([asking])
-        return Sparsity(pattern, detected=known.detected) if pattern.nnz > known.pattern.nnz else None
-
-    def _detected(self) -> Rounds[Sparsity]:
-        from arraydiff.directions import x_itself
-        from arraydiff.sparse.detection import detected
-
-        (values,) = yield [x_itself(self.problem)]
-        (pattern,) = yield from lockstep([detected(self.problem, self.config, values.at[:, 0])])
-        return Sparsity(pattern, detected=True)
-
-    def _notes(self, made: Made) -> list[str]:
-        """What a user should hear of the pattern."""
-        known, (_, n) = made.sparsity, made.sparsity.shape
-        notes = []
-        if 2 * known.count > n >= FEW_COLUMNS:
-            longest = int(np.argmax(known.pattern.lengths))
-            notes.append(
-                f"the pattern takes {known.count} directions for {n} parameters, so that a dense Jacobian is as cheap: row "
-                f"{longest} alone has {known.lower_bound} entries; leave such rows out, or leave out sparsity"
-            )
-        if made.verdict.unchecked:
-            notes.append(
-                "some rows could not be checked, since f was not finite along the direction of the check: set bounds, or scale"
-            )
-        return notes
-
-    def _finished(self, prepared: Prepared, made: Made, repaired: list[Ints], started: float) -> SparseDerivative:
-        """All of it in the library of x."""
-        backend, entries = self.problem.backend, made.got.entries
-        arrays = (entries.values, entries.error, entries.status, entries.floor, made.got.steps)
-        if backend.host is not None:
-            arrays = tuple(backend.asarray(array) for array in arrays)
-        values, error, status, floor, steps = arrays
-        values, error, status, floor = (part[:, None] for part in (values, error, status, floor))
-        judged = Judged(backend, tolerance(self.config), values, error, status, None, floor)
-        rows = np.unique(np.concatenate(repaired)) if repaired else np.zeros(0, dtype=np.int64)
-        dense = Dense(values, steps, error, status)
-        time = perf_counter() - started
-        return SparseDerivative(self.problem, prepared, self.evaluator, dense, judged, time, made.sparsity, rows)
+    Raises
+    ------
+    ValueError
+        It is wanted.
+    """
+    for name in names:
+        value = given.pop(name, None)
+        if value is not None and value is not False:
+            raise ValueError(f"{name} is not served with {beside}: leave one of them out")
 
 
 def sparse_jacobian(
@@ -358,11 +191,7 @@ def sparse_jacobian(
     **given: Any,
 ) -> SparseJacobian:
     """The transform, after a look at what does not go with a pattern."""
-    refused = {name: given.pop(name, None) for name in ("holomorphic", "allow_int", "in_axes", "out")}
-    for name, value in refused.items():
-        if value is not None and value is not False:
-            raise ValueError(f"{name} is not served with sparsity=: leave one of them out")
+    refuse(given, ("holomorphic", "allow_int", "in_axes", "out"))
     chosen = config_of(config, options, title)
-    if chosen.devices is not None:
-        raise ValueError("devices are not served with sparsity=: leave one of them out")
+    refuse({"devices": chosen.devices}, ("devices",))
     return SparseJacobian(fun, Options(Argnums.of(argnums), chosen, **given), title, sparsity, verify_pattern)

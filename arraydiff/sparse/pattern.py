@@ -79,6 +79,11 @@ class Pattern:
             and np.array_equal(self.rows[self.by_columns], self.cols)
         )
 
+    @property
+    def mirrored(self) -> Pattern:
+        """This square pattern with (j, i) for each (i, j)."""
+        return self if self.symmetric else self.with_entries(self.cols, self.rows)
+
     def with_entries(self, rows: Any, cols: Any) -> Pattern:
         """This pattern and further entries."""
         more = _of_triplets(rows, cols, self.shape)

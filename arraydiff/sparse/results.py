@@ -9,13 +9,13 @@ import array_api_compat
 import numpy as np
 
 from arraydiff._typing import Array
-from arraydiff.result import JacobianResult
+from arraydiff.result import HessianResult, JacobianResult
 
 if TYPE_CHECKING:
     from arraydiff.backends import Backend
     from arraydiff.sparse.pattern import Pattern
 
-__all__ = ["SparseJacobianResult", "Triplets"]
+__all__ = ["SparseHessianResult", "SparseJacobianResult", "Triplets"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +118,40 @@ class SparseJacobianResult(JacobianResult):
     >>> result = arraydiff.jacobian(np.sin, sparsity=np.eye(50, dtype=bool)).result(np.linspace(0.0, 1.0, 50))
     >>> result.jacobian.shape, result.colours, bool((result.error_estimate < 1e-14).all())
     ((50, 50), 1, True)
+    """
+
+    pattern: Any = None
+    colours: int = 0
+    lower_bound: int = 0
+    repaired_rows: Any = None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SparseHessianResult(HessianResult):
+    """A sparse Hessian, or the diagonal of one; fields as in :class:`arraydiff.GradientResult`.
+
+    Attributes
+    ----------
+    derivative, hessian : csr_array, csr_matrix of cupyx, or Triplets
+        Symmetric to the last bit, both axes counted along the flat array of x. Of ``hessian_diag`` as x.
+    error_estimate, status : array, shape (nnz,)
+        Of each entry, in the order of ``derivative.data``; (i, j) and (j, i) have the same. Of ``hessian_diag`` as x.
+    pattern : Sparsity
+        Of the Hessian, or of the terms, to be passed to other derivatives.
+    colours, lower_bound : int
+        Directions that the parameters went into, and the entries of the longest row of `pattern`.
+    repaired_rows : array of int
+        Rows of `pattern` that were incomplete at this x, and are complete now.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arraydiff
+    >>> def terms(x):
+    ...     return (x[1:] - x[:-1]) ** 2
+    >>> result = arraydiff.hessian(terms, terms=True, sparsity="detect").result(np.linspace(0.0, 1.0, 50))
+    >>> result.hessian.shape, result.colours, bool((result.error_estimate < 1e-9).all())
+    ((50, 50), 2, True)
     """
 
     pattern: Any = None

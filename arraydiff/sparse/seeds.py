@@ -198,7 +198,7 @@ def checks_of(problem: Problem, config: DifferentiationConfig, sizes: Sizes, fre
     """Random directions in which every free column moves, by half to one and a half of its size; those tight on their own."""
     xp, backend = problem.xp, problem.backend
     whole = problem.step is not None  # points are x + k h
-    random = backend.asarray(_random(problem.n, another, whole), problem.x.dtype)
+    random = backend.asarray(random_of(problem.n, another, whole), problem.x.dtype)
     if whole and problem.lower is not None and problem.upper is not None:
         reach = reach_of(problem, config)
         far = max(reach.both, reach.one) * xp.abs(sizes.signed * random)
@@ -217,7 +217,7 @@ def checks_of(problem: Problem, config: DifferentiationConfig, sizes: Sizes, fre
 
 
 @cache
-def _random(n: int, another: bool, whole: bool) -> np.ndarray:
+def random_of(n: int, another: bool, whole: bool) -> np.ndarray:
     """n numbers in ±[1/2, 3/2], or of ±1 and ±2; always the same ones."""
     random = np.random.Generator(np.random.PCG64(RANDOM_SEED + another))
     size = random.integers(1, 3, n).astype(np.float64) if whole else random.uniform(0.5, 1.5, n)

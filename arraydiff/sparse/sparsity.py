@@ -152,6 +152,11 @@ class Sparsity:
         """Colour of each column of a symmetric pattern, such that symmetry gives the rest."""
         return _read_only(star_coloured(self.pattern))
 
+    @cached_property
+    def both_ways(self) -> Sparsity:
+        """The same with (j, i) for each (i, j): a Hessian of which a triangle was given."""
+        return self if self.pattern.symmetric else Sparsity(self.pattern.mirrored, self.detected)
+
     @property
     def count(self) -> int:
         """Colours of the columns: so many directions are needed."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from arraydiff.arguments import Layout
 from arraydiff.binding import Bound
 from arraydiff.explain import CLAIMS, SHOWN, opened
 from arraydiff.result import UNVOUCHED, DerivativeResult, Status
 from arraydiff.sparse.checking import named
-from arraydiff.sparse.pattern import Ints
+from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.vouching import Judged
 
@@ -22,19 +22,22 @@ VISIBLE = "entries below about 1e-8 of their row may be missing unseen: they are
 class SparseStory:
     """Kept flat until it is asked for."""
 
+    title: str
     bound: Bound
-    outputs: Layout
+    row: Callable[[int], str]  # as it stands before the parameter of its column
     sparsity: Sparsity
+    entries: Pattern  # of the derivative
+    directions: int
     judged: Judged
     repaired: Ints
 
     def told(self, result: DerivativeResult) -> str:
         """The sentences."""
         known, batching = self.sparsity, self.bound.problem.call.batching
-        lines = opened("Sparse Jacobian", result, batching.told if batching is not None else "")
+        lines = opened(self.title, result, batching.told if batching is not None else "")
         lines.append(
-            f"{known.pattern.nnz} entries of {known.shape[0]} x {known.shape[1]} in {known.count} directions; the longest row "
-            f"has {known.lower_bound}. The pattern is that of the points visited; {VISIBLE}."
+            f"{self.entries.nnz} entries of {self.entries.shape[0]} x {self.entries.shape[1]} in {self.directions} directions; "
+            f"the longest row has {known.lower_bound}. The pattern is that of the points visited; {VISIBLE}."
         )
         if self.repaired.size:
             lines.append(f"The pattern lacked entries of {named(self.repaired)}, which were found and added.")
@@ -42,7 +45,7 @@ class SparseStory:
 
     def _doubts(self, result: DerivativeResult) -> list[str]:
         judged, backend = self.judged, self.bound.problem.backend
-        if not self.sparsity.pattern.nnz:
+        if not self.entries.nnz:
             return ["There are no entries."]
         with backend.quietly():
             parts = [
@@ -66,8 +69,8 @@ class SparseStory:
         return [head, *(self._entry(i, values[i], error[i], Status(int(status[i]))) for i in places[:SHOWN]), *tail]
 
     def _entry(self, i: int, value: float, error: float, status: Status) -> str:
-        row, column = int(self.sparsity.pattern.rows[i]), int(self.sparsity.pattern.cols[i])
-        where = f"d f{self.outputs.path(row)} / d x{self.bound.layout.path(column)}"
+        row, column = int(self.entries.rows[i]), int(self.entries.cols[i])
+        where = f"{self.row(row)} / d x{self.bound.layout.path(column)}"
         if status & UNVOUCHED:
             names = ", ".join(flag.name or "" for flag in status)
             return f"  {where} = {value:.6g} ± {error:.1g}: {names}; {status.remedy}"

@@ -71,6 +71,7 @@ class Certificate:
     noise: Noise  # as far as it had to be known
     evidence: Evidence | None = None
     ladder: Ladder | None = None  # the witness's, to go on with where the ray is the one column that there is
+    slope: Array | None = None  # (m, 1) along the ray, by the complex step
 
     @property
     def holds(self) -> bool:
@@ -102,7 +103,8 @@ class Trial:
         *read, count = backend.read(xp.stack([*(xp.astype(passed, xp.int32) for passed in met.values()), finite]))
         failed = [reason for reason, passed in zip(met, read, strict=True) if not passed]
         evidence = self.evidence(noise, compared) if not failed else None
-        return Certificate(failed[0] if failed else "", replace(noise, finite=count), evidence, ladder)
+        slope = None if failed or not self.problem.keeps_ray else xp.imag(self.at[:, :1]) / self.step[None, :]
+        return Certificate(failed[0] if failed else "", replace(noise, finite=count), evidence, ladder, slope)
 
     def compared(self, witness: Callable[[Rows], Witness]) -> Pieces[Compared]:
         """Slab by slab."""

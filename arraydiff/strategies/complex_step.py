@@ -95,10 +95,16 @@ def prepared(value: Array, certificate: Certificate) -> Prepared:
     """Complex columns for every chunk, under a certificate that holds."""
     noise, evidence = certificate.noise, certificate.evidence
     assert evidence is not None
-    push = partial(columns, evidence=evidence)
-    return Prepared(
-        DifferentiationMethod.COMPLEX_STEP, value, push, "", noise.known, finite=noise.finite, arrays=ARRAYS
-    )
+    push, method = partial(columns, evidence=evidence), DifferentiationMethod.COMPLEX_STEP
+    beside = None if certificate.slope is None else partial(along_ray, slope=certificate.slope, evidence=evidence)
+    return Prepared(method, value, push, "", noise.known, finite=noise.finite, arrays=ARRAYS, on_ray=beside)
+
+
+def along_ray(line: Lines, slope: Array, evidence: Evidence) -> Pushforward:
+    """The derivative along the certificate's line, which is known already."""
+    error = _bar(line, slope, evidence, None)
+    still = line.problem.xp.zeros_like(error, dtype=line.problem.xp.int16)
+    return Pushforward(slope, error, imaginary_steps(line)[0, :], still)
 
 
 def columns(lines: Lines, evidence: Evidence) -> Asking[Pushforward]:

@@ -35,10 +35,15 @@ class SecondOrder:
 
     frame: Callable[[Problem], Lines]
     gradient: bool = False  # whether first derivatives along all lines are wanted beside them
+    beside: Callable[[Problem], Lines] | None = None  # further lines, of which no pairs are made
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x), its noise, whether imaginary parts are to be trusted, and all lines by themselves."""
         value, noise = yield from first_sight(problem, config, always=may_probe(problem, config))
+        return (yield from self.after(problem, config, value, noise))
+
+    def after(self, problem: Problem, config: DifferentiationConfig, value: Array, noise: Noise) -> Asking[Prepared]:
+        """The same, once f(x) and first values of a probe are there."""
         method, certificate, notes = DifferentiationMethod.RICHARDSON, None, tuple[str, ...]()
         if config.method is not DifferentiationMethod.RICHARDSON:
             certificate = yield from certify(problem, config, value, noise)
@@ -59,8 +64,14 @@ class SecondOrder:
         prepared = Prepared(
             method, value, partial(pairs, single=single), reason, noise.known, notes, noise.finite, ARRAYS
         )
-        first = single.slopes() if self.gradient else None
-        return replace(prepared, second=single.diagonal, first=first)
+        first = single.slopes() if self.gradient or (evidence is None and self.beside is not None) else None
+        prepared = replace(prepared, second=single.diagonal, first=first)
+        if self.beside is None:
+            return prepared
+        other = yield from lines_alone(self.beside(problem), views, evidence, asked, slopes=self.gradient)
+        other = yield from other.with_diagonal()
+        along = other.slopes() if self.gradient or evidence is None else None
+        return replace(prepared, beside=other.diagonal, beside_first=along)
 
 
 def _views(
@@ -70,7 +81,7 @@ def _views(
     xp, base = problem.xp, value[:, None]
     size = xp.abs(base)
     size = xp.where(xp.isfinite(size) & (size > 0), size, xp.ones_like(size))
-    real = _level(problem, value, noise)[:, None]
+    real = level_of(problem, value, noise)[:, None]
     share = xp.full_like(real, noise.eps)
     if certificate is not None and certificate.evidence is not None:
         share = noise.eps * certificate.evidence.rounds[:, None]
@@ -82,7 +93,7 @@ def _views(
     return first, second
 
 
-def _level(problem: Problem, value: Array, noise: Noise) -> Array:
+def level_of(problem: Problem, value: Array, noise: Noise) -> Array:
     """(m,) the noise of a value."""
     xp, rounding = problem.xp, noise.eps * problem.xp.abs(value)
     level = UNHEARD * rounding

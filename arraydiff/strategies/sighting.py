@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 
-from arraydiff._typing import Array
+from arraydiff._typing import Array, Namespace
 from arraydiff.directions import Tangents
 from arraydiff.noise import Sight
 from arraydiff.problem import Problem
@@ -27,14 +27,29 @@ def sighted_slope(problem: Problem, line: Tangents, sight: Sight, typical: Array
     lower = _applied(problem, moved[:, 1:-1], _weights(nodes[1:-1], 1)) / sight.spacing  # degree: two less
     curvature = xp.abs(_applied(problem, moved, _weights(nodes, 2))) / sight.spacing**2
     gain = math.hypot(*weights, sum(weights)) / sight.spacing
-    residual = sight.residual
-    if typical is not None:
-        residual = xp.maximum(residual, typical * xp.abs(values[:, 0]) / 2)
+    residual = _residual(xp, sight, values, typical)
     error = xp.abs(slope - lower) + NOISE_KNOWN * gain * residual
     status = xp.zeros_like(error, dtype=xp.int16)
     steps = xp.full_like(line.scale, sight.spacing)
     column = error[:, None]
     return Witness(slope[:, None], column, status[:, None], steps, residual[:, None], curvature[:, None])
+
+
+def sighted_curve(problem: Problem, sight: Sight, typical: Array | None) -> tuple[Array, Array]:
+    """(m,) twice: the second derivative there, and its bar."""
+    xp, nodes, values = problem.xp, sight.nodes, sight.values(problem.xp)
+    moved, weights = values[:, 1:] - values[:, :1], _weights(nodes, 2)
+    curve = _applied(problem, moved, weights) / sight.spacing**2
+    lower = _applied(problem, moved[:, 1:-1], _weights(nodes[1:-1], 2)) / sight.spacing**2
+    gain = math.hypot(*weights, sum(weights)) / sight.spacing**2
+    return curve, xp.abs(curve - lower) + NOISE_KNOWN * gain * _residual(xp, sight, values, typical)
+
+
+def _residual(xp: Namespace, sight: Sight, values: Array, typical: Array | None) -> Array:
+    """(m,) the noise as it shows; no less than half of what is typical."""
+    if typical is None:
+        return sight.residual
+    return xp.maximum(sight.residual, typical * xp.abs(values[:, 0]) / 2)
 
 
 def typical_share(problem: Problem, sight: Sight) -> Array | None:

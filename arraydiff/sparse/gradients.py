@@ -1,0 +1,96 @@
+"""A sparse Hessian by differences of the user's gradient: its Jacobian on fewer lines, since each entry stands in it twice.
+
+A star colouring leaves (i, j) alone with its colour in row i, or (j, i) in row j.  That one number is taken for both, so that the
+Hessian is symmetric to the last bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from arraydiff.result import Status
+from arraydiff.seam import Prepared, Rounds
+from arraydiff.sparse.checking import Verdict, verdict
+from arraydiff.sparse.colouring import recovery
+from arraydiff.sparse.compressed import Along, Entries, Recovered
+from arraydiff.sparse.pattern import Ints, Pattern
+from arraydiff.sparse.request import Made, Request
+from arraydiff.sparse.seeds import Seeds
+from arraydiff.sparse.sparsity import Sparsity
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """Where each entry of a Hessian is read off: one place for (i, j) and (j, i)."""
+
+    pattern: Pattern  # of these places
+    places: Ints  # of each entry of the Hessian among them; one beyond the last: a fixed parameter has a part in it
+
+
+def sources_of(known: Sparsity, free: np.ndarray) -> Sources:
+    """Those of the entries in which no parameter is fixed."""
+    whole, n = known.pattern, known.shape[1]
+    moving = free[whole.rows] & free[whole.cols]
+    some = Pattern(whole.rows[moving], whole.cols[moving], whole.shape)
+    row = recovery(some, known.star) // max(int(known.star.max(initial=-1)) + 1, 1)
+    keys, place = np.unique(row * n + (some.rows + some.cols - row), return_inverse=True)
+    places = np.full(whole.nnz, keys.size, dtype=np.int64)
+    places[moving] = place
+    return Sources(Pattern(keys // max(n, 1), keys % max(n, 1), whole.shape), places)
+
+
+@dataclass(frozen=True)
+class GradientRequest(Request):
+    """One Hessian by the user's gradient."""
+
+    asked = "the gradient and its Hessian"
+
+    def _fits(self, known: Sparsity, size: int, axis: int) -> None:
+        if known.shape[axis] != size:
+            what = ("the gradient has", "x has")[axis]
+            raise ValueError(
+                f"sparsity has shape {known.shape}, but {what} {size} entries: it must be (parameters, parameters), counted "
+                "along their flat arrays"
+            )
+
+    def _directions(self, known: Sparsity) -> int:
+        return int(known.star.max(initial=-1)) + 1
+
+    def _lined(self, known: Sparsity, real: bool = True) -> Seeds:
+        return self._seeds(sources_of(known, self.free).pattern, known.star, real=real)
+
+    def _whole(self, known: Sparsity, got: Recovered) -> Recovered:
+        xp, places = self.here.xp, self.here.indices(sources_of(known, self.free).places)
+        fixed = {"values": 0, "error": 0, "status": int(Status.FIXED), "floor": 1}
+
+        def spread(name: str) -> object:
+            part = getattr(got.entries, name)
+            last = xp.full((1,), fixed[name], dtype=part.dtype, device=self.here.device)
+            return xp.take(xp.concat([part, last]), places)
+
+        return replace(got, entries=Entries(**{name: spread(name) for name in fixed}))
+
+    def _verdict(
+        self, prepared: Prepared, known: Sparsity, seeds: Seeds, got: Recovered, along: tuple[Along, ...]
+    ) -> Verdict:
+        seeds = Seeds(known.pattern, known.colours, seeds.sizes)
+        return verdict(self.problem, prepared, seeds, got.entries, along, np.flatnonzero(self.free))
+
+    def _confirmed(self, made: Made) -> Rounds[Made]:
+        after = yield from super()._confirmed(made)
+        pattern, got = made.sparsity.pattern, after.got
+        fresh = np.isin(pattern.rows, np.setdiff1d(made.rows, after.rows))
+        mirror = pattern.by_columns
+        other = fresh[mirror] & ~(fresh & (pattern.rows <= pattern.cols))  # what was made anew is taken for both
+        index = self.here.indices(np.where(other, mirror, np.arange(pattern.nnz)))
+        parts = {name: self.here.xp.take(part, index) for name, part in vars(got.entries).items()}
+        return replace(after, got=replace(got, entries=Entries(**parts)))
+
+    def _grown(self, prepared: Prepared, made: Made, times: int) -> Rounds[Sparsity | None]:
+        grown = yield from super()._grown(prepared, made, times)
+        return None if grown is None else grown.both_ways
+
+    def _detected(self) -> Rounds[Sparsity]:
+        return (yield from super()._detected()).both_ways

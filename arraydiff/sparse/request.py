@@ -1,0 +1,253 @@
+"""The way from a pattern to a Jacobian that has been checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any, ClassVar
+
+import numpy as np
+
+from arraydiff.backends import Backend
+from arraydiff.collectors import Dense
+from arraydiff.config import DifferentiationConfig, DifferentiationMethod
+from arraydiff.directions import ray, x_itself
+from arraydiff.engine import Derivative, Wanted, opened, unless_all_failed
+from arraydiff.errors import SparsityError
+from arraydiff.evaluator import Evaluator
+from arraydiff.problem import Problem
+from arraydiff.rounds import lockstep
+from arraydiff.seam import Prepared, Rounds
+from arraydiff.sparse.checking import UNCHECKED, Verdict, named, unresolved, verdict
+from arraydiff.sparse.colouring import coloured
+from arraydiff.sparse.compressed import Along, Recovered, pushed_lines, recovered
+from arraydiff.sparse.pattern import Ints, Pattern
+from arraydiff.sparse.seeds import NO_LINE, Seeds, checks_of, seeds_of, sizes_of
+from arraydiff.sparse.sparsity import Sparsity
+from arraydiff.strategies.hosted import on_host
+from arraydiff.strategies.richardson import Richardson
+from arraydiff.vouching import Judged, tolerance
+
+FEW_COLUMNS = 16
+"""Below it nobody minds whether dense is as cheap."""
+
+MOST_REPAIRS = 3
+"""Times that a pattern may grow in one call: every time what was missed is searched for where it shows."""
+
+
+@dataclass(frozen=True)
+class SparseDerivative(Derivative):
+    """A Jacobian's entries, flat as (nnz, 1), with all that is known of them."""
+
+    sparsity: Sparsity  # the pattern that is kept
+    repaired: Ints  # rows
+    entries: Pattern  # those of the derivative
+
+
+@dataclass(frozen=True)
+class Made:
+    """A Jacobian by one pattern, and what the check says of it."""
+
+    sparsity: Sparsity
+    got: Recovered
+    verdict: Verdict = UNCHECKED
+
+    @property
+    def rows(self) -> Ints:
+        """Those that the entries do not explain."""
+        return self.verdict.rows
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call."""
+
+    asked: ClassVar[str] = "f and its Jacobian"
+
+    problem: Problem
+    config: DifferentiationConfig
+    free: np.ndarray
+    verify: Any
+    evaluator: Evaluator
+
+    @property
+    def here(self) -> Backend:
+        """The library in which recovery computes."""
+        backend = self.problem.backend
+        return backend if backend.host is None else backend.host
+
+    def derivation(self, known: Sparsity | None) -> Rounds[SparseDerivative]:
+        """The Jacobian, checked; a pattern that is ours to mend grows until it explains what f does."""
+        started, notes = perf_counter(), list[str]()
+        if known is None:
+            known = yield from self._detected()
+        self._fits(known, self.problem.n, 1)
+        seeds = self._lined(known)
+        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, ray=self.verify is not False)
+        prepared = yield from opened(self.problem, self.config, wanted, self.evaluator)
+        self._fits(known, int(prepared.value.shape[0]), 0)
+        repaired = list[Ints]()
+        if prepared.method is DifferentiationMethod.COMPLEX_STEP and self.problem.lower is not None:
+            seeds = self._lined(known, real=False)  # imaginary parts know no bounds
+        beside = self._on_ray(prepared)
+        if beside is not None:
+            seeds = replace(seeds, checks=())
+        made = yield from self._made(prepared, known, seeds, beside)
+        while made.rows.size:
+            made = yield from self._confirmed(made)
+            rows = made.rows
+            if not rows.size:
+                break
+            grown = yield from self._grown(prepared, made, len(repaired))
+            if grown is None:
+                entries = unresolved(self.here, made.sparsity.pattern.rows, rows, made.got.entries)
+                made = replace(made, got=replace(made.got, entries=entries), verdict=UNCHECKED)
+                notes.append(
+                    "some rows disagree with f along a random direction, and no entry outside the pattern was found to explain "
+                    "it: f may jump or be noisy there; give noise=, or scale="
+                )
+                break
+            repaired.append(rows)
+            seeds = self._lined(grown, real=prepared.method is not DifferentiationMethod.COMPLEX_STEP)
+            made = yield from self._made(prepared, grown, seeds)
+        unless_all_failed(self.evaluator)
+        notes += self._notes(made)
+        return self._finished(replace(prepared, notes=(*prepared.notes, *notes)), made, repaired, started)
+
+    def _fits(self, known: Sparsity, size: int, axis: int) -> None:
+        if known.shape[axis] != size:
+            what = ("outputs f gives", "parameters x has")[axis]
+            raise ValueError(
+                f"sparsity has shape {known.shape}, but {what.split()[1]} {what.split()[2]} {size} {what.split()[0]}: it must be "
+                "(outputs, parameters), both counted along their flat arrays"
+            )
+
+    def _directions(self, known: Sparsity) -> int:
+        return known.count
+
+    def _lined(self, known: Sparsity, real: bool = True) -> Seeds:
+        """The columns on their lines."""
+        return self._seeds(known.pattern, known.colours, real=real)
+
+    def _whole(self, known: Sparsity, got: Recovered) -> Recovered:
+        """The entries of the pattern, of those that lines gave."""
+        return got
+
+    def _verdict(
+        self, prepared: Prepared, known: Sparsity, seeds: Seeds, got: Recovered, along: tuple[Along, ...]
+    ) -> Verdict:
+        return verdict(self.problem, prepared, seeds, got.entries, along)
+
+    def _seeds(self, pattern: Pattern, colours: Ints, another: bool = False, real: bool = True) -> Seeds:
+        sizes = sizes_of(self.problem, self.config, real)
+        checks = checks_of(self.problem, self.config, sizes, self.free, another) if self.verify is not False else ()
+        return seeds_of(pattern, colours, self.free, sizes, checks)
+
+    def _on_ray(self, prepared: Prepared) -> Along | None:
+        """The derivative along a random direction, where the certificate knows it: the check costs nothing then."""
+        if prepared.on_ray is None or self.problem.step is not None or self.problem.n == 1:
+            return None
+        line = ray(self.problem)
+        line = line if self.problem.backend.host is None else line.posed(on_host(self.problem))
+        known = prepared.on_ray(line)
+        return Along(line.at[:, 0], known.columns[:, 0], known.error[:, 0], known.status[:, 0])
+
+    def _made(self, prepared: Prepared, known: Sparsity, seeds: Seeds, beside: Along | None = None) -> Rounds[Made]:
+        got = self._whole(known, (yield from recovered(self.problem, self.config, prepared, seeds, self.evaluator)))
+        if (beside is None and not seeds.checks) or self.evaluator.exhausted:
+            return Made(known, got)
+        along = got.along if beside is None else (beside,)
+        if got.lost is not None:  # the direction of the check goes on without those columns
+            sound = replace(self, free=self.free & ~got.lost)
+            checks = sound._seeds(known.pattern, np.full_like(known.colours, NO_LINE))
+            along = (yield from pushed_lines(self.problem, self.config, prepared, checks, self.evaluator)).along
+        return Made(known, got, self._verdict(prepared, known, seeds, got, along))
+
+    def _confirmed(self, made: Made) -> Rounds[Made]:
+        """The rows in doubt once more, by ladders and along another direction: bars of fixed stencils are no promise."""
+        whole, doubted = made.sparsity.pattern, made.rows
+        mine = np.flatnonzero(np.isin(whole.rows, doubted))
+        pattern = Pattern(whole.rows[mine].copy(), whole.cols[mine].copy(), whole.shape)
+        free = self.free if made.got.lost is None else self.free & ~made.got.lost
+        got, said = yield from self._carefully(pattern, doubted, free)
+        rows = said.rows
+        sound = np.flatnonzero(~np.isin(pattern.rows, rows))  # these are taken from the ladders
+        index, new = self.here.indices(sound), got.entries
+        some = replace(new, **{name: self.here.xp.take(part, index) for name, part in vars(new).items()})
+        entries = made.got.entries.merged(self.here, mine[sound], some)
+        return replace(made, got=replace(made.got, entries=entries), verdict=said)
+
+    def _carefully(self, pattern: Pattern, doubted: Ints, free: np.ndarray) -> Rounds[tuple[Recovered, Verdict]]:
+        """The entries of rows in doubt by ladders, and whether they explain what f does along another direction."""
+        config = replace(self.config, method=DifferentiationMethod.RICHARDSON, order=None)
+        careful = replace(self, config=config, problem=replace(self.problem, step=None), free=free)
+        seeds = careful._seeds(pattern, coloured(pattern), another=True)
+        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, strategy=Richardson())
+        ladder = yield from opened(careful.problem, config, wanted, self.evaluator)
+        got = yield from recovered(careful.problem, config, ladder, seeds, self.evaluator)
+        return got, verdict(careful.problem, ladder, seeds, got.entries, got.along, doubted)
+
+    def _grown(self, prepared: Prepared, made: Made, times: int) -> Rounds[Sparsity | None]:
+        """The pattern with what its failing rows lack; None where nothing is found.
+
+        Raises
+        ------
+        SparsityError
+            The pattern is the user's.
+        """
+        said, known = made.verdict, made.sparsity
+        if not known.detected and self.verify != "repair":
+            raise SparsityError(
+                f"sparsity leaves out entries of {named(said.rows)}: along a random direction {self.asked} differ by "
+                f"{said.gap:.2g}, where error bars explain {said.explained:.2g}; add the entries, or pass "
+                "verify_pattern='repair' to have them found, or sparsity='detect'",
+                said.rows.tolist(),
+                said.gap,
+            )
+        if times >= MOST_REPAIRS:
+            return None
+        from arraydiff.sparse.detection import searched
+
+        asking = searched(self.problem, self.config, prepared.value, said.rows, known.pattern)
+        (pattern,) = yield from lockstep([asking])
+        return Sparsity(pattern, detected=known.detected) if pattern.nnz > known.pattern.nnz else None
+
+    def _detected(self) -> Rounds[Sparsity]:
+        from arraydiff.sparse.detection import detected
+
+        (values,) = yield [x_itself(self.problem)]
+        (pattern,) = yield from lockstep([detected(self.problem, self.config, values.at[:, 0])])
+        return Sparsity(pattern, detected=True)
+
+    def _notes(self, made: Made) -> list[str]:
+        """What a user should hear of the pattern."""
+        known, (_, n) = made.sparsity, made.sparsity.shape
+        notes = []
+        count = self._directions(known)
+        if 2 * count > n >= FEW_COLUMNS:
+            longest = int(np.argmax(known.pattern.lengths))
+            notes.append(
+                f"the pattern takes {count} directions for {n} parameters, so that a dense derivative is as cheap: row "
+                f"{longest} alone has {known.lower_bound} entries; leave such rows out, or leave out sparsity"
+            )
+        if made.verdict.unchecked:
+            notes.append(
+                "some rows could not be checked, since f was not finite along the direction of the check: set bounds, or scale"
+            )
+        return notes
+
+    def _finished(self, prepared: Prepared, made: Made, repaired: list[Ints], started: float) -> SparseDerivative:
+        """All of it in the library of x."""
+        backend, entries = self.problem.backend, made.got.entries
+        arrays = (entries.values, entries.error, entries.status, entries.floor, made.got.steps)
+        if backend.host is not None:
+            arrays = tuple(backend.asarray(array) for array in arrays)
+        values, error, status, floor, steps = arrays
+        values, error, status, floor = (part[:, None] for part in (values, error, status, floor))
+        judged = Judged(backend, tolerance(self.config), values, error, status, None, floor)
+        rows = np.unique(np.concatenate(repaired)) if repaired else np.zeros(0, dtype=np.int64)
+        dense = Dense(values, steps, error, status)
+        time = perf_counter() - started
+        return SparseDerivative(
+            self.problem, prepared, self.evaluator, dense, judged, time, made.sparsity, rows, made.sparsity.pattern
+        )
