@@ -34,7 +34,14 @@ MOST_FAILURES = 3
 """Exceptions of f that are told of."""
 
 PACKAGE = str(Path(__file__).parent)
-LEARNT = ("learnt", "batchings", "learnt_of", "batchings_of")  # attributes of a transform that change as it is called
+LEARNT = (
+    "learnt",
+    "batchings",
+    "learnt_of",
+    "batchings_of",
+    "source",
+    "patterns",
+)  # attributes of a transform that change as it is called
 OF_NO_VALUE: dict[str, Any] = {  # options that change none
     **dict.fromkeys(("workers", "n_workers", "store", "devices", "max_memory")),
     "use_parallel": False,

@@ -43,7 +43,7 @@ LAYERS = (
     ("tally", "blocks"),
     ("sparse",),
     ("transforms",),
-    ("products", "second", "normal", "covariances"),
+    ("products", "second", "normal", "normal_block", "covariances"),
     ("checking", "estimation", "uncertainty", "validation"),
     ("__init__",),
     ("_vmap", "homodyne", "examples", "environment", "testing"),

@@ -29,12 +29,11 @@ from arraydiff.sparse.compressed import Recovered, pushed_lines, recovered
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.results import SparseJacobianResult, matrix_of
 from arraydiff.sparse.seeds import NO_LINE, Seeds, checks_of, seeds_of, sizes_of
+from arraydiff.sparse.sources import Source, check_inputs, checked_verify, free_of
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.sparse.story import SparseStory
 from arraydiff.strategies.richardson import Richardson
 from arraydiff.vouching import Judged, tolerance
-
-WAYS = ("detect", "trace")
 
 FEW_COLUMNS = 16
 """Below it nobody minds whether dense is as cheap."""
@@ -65,6 +64,16 @@ class Made:
         return self.verdict.rows
 
 
+@dataclass(frozen=True)
+class Checked:
+    """Entries that the check lets pass, where recovery computes."""
+
+    prepared: Prepared
+    sparsity: Sparsity
+    got: Recovered
+    repaired: Ints  # rows
+
+
 class SparseJacobian(Transform):
     """What `jacobian` returns where a pattern is given, found or traced."""
 
@@ -74,21 +83,12 @@ class SparseJacobian(Transform):
     def __init__(self, fun: Callable[..., Any], options: Options, title: str, sparsity: Any, verify: Any) -> None:
         self.title = title  # type: ignore[misc]
         super().__init__(fun, options)
-        if not (verify is True or verify is False or verify == "repair"):
-            raise ValueError(f"verify_pattern must be True, 'repair' or False, got {verify!r}")
-        if isinstance(sparsity, str) and sparsity not in WAYS:
-            raise ValueError(f"sparsity must be 'detect', 'trace', a pattern or a Sparsity, got {sparsity!r}")
-        self.verify = verify
-        self.way = sparsity if isinstance(sparsity, str) else ""
-        self.given = (
-            None if self.way else sparsity if isinstance(sparsity, Sparsity) else Sparsity.from_pattern(sparsity)
-        )
-        self.found: dict[str, Sparsity] = {}  # what was detected, traced or repaired, for later calls
+        self.verify, self.source = checked_verify(verify), Source(sparsity)
 
     def forget(self) -> None:
         """Forget what was learnt of `fun`, its pattern too where it was found."""
         super().forget()
-        self.found.clear()
+        self.source.forget()
 
     def measure(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not offered."""
@@ -104,45 +104,16 @@ class SparseJacobian(Transform):
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], bare: bool = False) -> tuple[Bound, Derivative]:
         bound = self._bind(args, kwargs)
-        self._check_inputs(bound)
+        check_inputs(bound, self.title)
         problem, config = bound.problem, self.options.config
         with problem.backend.on_device(), problem.backend.quietly():
             evaluator = Evaluator(problem, config, self._check_output)
-            known = self.found.get("pattern", self.given)
-            if known is None and self.way == "trace":
-                known = self._traced(bound)
-            request = Request(problem, config, _free(bound), self.verify, evaluator)
+            known = self.source.known(bound)
+            request = Request(problem, config, free_of(bound), self.verify, evaluator)
             derivative = evaluator.drive(request.derivation(known))
-        if derivative.sparsity is not self.given:
-            self.found["pattern"] = derivative.sparsity
+        self.source.keep(derivative.sparsity)
         self._noted(derivative)
         return bound, derivative
-
-    def _traced(self, bound: Bound) -> Sparsity:
-        call = bound.problem.call
-        if not call.plain:
-            raise TypeError("sparsity='trace' takes a function of one array (n,): pass sparsity='detect'")
-
-        def of_one(x: Any) -> Any:
-            args, kwargs = call._placed((x,))
-            return call._parted(call.fun(*args, **kwargs))[0]
-
-        return Sparsity.trace(of_one, call.backend.as_numpy(bound.problem.x))
-
-    def _check_inputs(self, bound: Bound) -> None:
-        layout = bound.layout
-        if layout.has_complex or any(leaf.constant is not None for leaf in layout.leaves):
-            raise TypeError(f"{self.title} with sparsity= requires real floating inputs: leave sparsity out for others")
-        if bound.problem.call.measured:
-            raise TypeError(
-                f"{self.title} with sparsity= takes a function of yours, not a derivative: pass sparsity= to hessian, or leave "
-                "it out"
-            )
-        if bound.problem.backend.deferred:
-            raise ValueError(
-                f"{self.title} with sparsity= checks values, which are not there inside jax.jit or on lazy arrays: call it "
-                "outside, or leave sparsity out there"
-            )
 
     def _check_output(self, bound_backend: Any, layout: Layout) -> None:
         if layout.has_complex:
@@ -178,15 +149,6 @@ class SparseJacobian(Transform):
         )
 
 
-def _free(bound: Bound) -> np.ndarray:
-    """(n,) bool: the parameters that can move."""
-    if len(bound.index) == bound.problem.n:
-        return np.ones(bound.problem.n, dtype=np.bool_)
-    free = np.zeros(bound.problem.n, dtype=np.bool_)
-    free[np.asarray(bound.index, dtype=np.int64)] = True
-    return free
-
-
 @dataclass(frozen=True)
 class Request:
     """One call."""
@@ -204,8 +166,14 @@ class Request:
         return backend if backend.host is None else backend.host
 
     def derivation(self, known: Sparsity | None) -> Rounds[SparseDerivative]:
-        """The Jacobian, checked; a pattern that is ours to mend grows until it explains what f does."""
-        started, notes = perf_counter(), list[str]()
+        """The Jacobian, checked, in the library of x."""
+        started = perf_counter()
+        checked = yield from self.checked(known)
+        return self._finished(checked, started)
+
+    def checked(self, known: Sparsity | None) -> Rounds[Checked]:
+        """The entries, checked; a pattern that is ours to mend grows until it explains what f does."""
+        notes = list[str]()
         if known is None:
             known = yield from self._detected()
         self._fits(known, self.problem.n, 1)
@@ -237,7 +205,8 @@ class Request:
             made = yield from self._made(prepared, grown, seeds)
         unless_all_failed(self.evaluator)
         notes += self._notes(made)
-        return self._finished(replace(prepared, notes=(*prepared.notes, *notes)), made, repaired, started)
+        rows = np.unique(np.concatenate(repaired)) if repaired else np.zeros(0, dtype=np.int64)
+        return Checked(replace(prepared, notes=(*prepared.notes, *notes)), made.sparsity, made.got, rows)
 
     def _fits(self, known: Sparsity, size: int, axis: int) -> None:
         if known.shape[axis] != size:
@@ -332,19 +301,20 @@ class Request:
             )
         return notes
 
-    def _finished(self, prepared: Prepared, made: Made, repaired: list[Ints], started: float) -> SparseDerivative:
+    def _finished(self, checked: Checked, started: float) -> SparseDerivative:
         """All of it in the library of x."""
-        backend, entries = self.problem.backend, made.got.entries
-        arrays = (entries.values, entries.error, entries.status, entries.floor, made.got.steps)
+        backend, entries = self.problem.backend, checked.got.entries
+        arrays = (entries.values, entries.error, entries.status, entries.floor, checked.got.steps)
         if backend.host is not None:
             arrays = tuple(backend.asarray(array) for array in arrays)
         values, error, status, floor, steps = arrays
         values, error, status, floor = (part[:, None] for part in (values, error, status, floor))
         judged = Judged(backend, tolerance(self.config), values, error, status, None, floor)
-        rows = np.unique(np.concatenate(repaired)) if repaired else np.zeros(0, dtype=np.int64)
         dense = Dense(values, steps, error, status)
         time = perf_counter() - started
-        return SparseDerivative(self.problem, prepared, self.evaluator, dense, judged, time, made.sparsity, rows)
+        return SparseDerivative(
+            self.problem, checked.prepared, self.evaluator, dense, judged, time, checked.sparsity, checked.repaired
+        )
 
 
 def sparse_jacobian(

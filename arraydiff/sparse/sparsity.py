@@ -15,6 +15,7 @@ from arraydiff.sparse.clashes import checked, numbered
 from arraydiff.sparse.colouring import coloured, star_coloured
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.star import recovery
+from arraydiff.sparse.tiles import Tiling
 
 __all__ = ["Sparsity"]
 
@@ -151,6 +152,11 @@ class Sparsity:
     def star(self) -> Ints:
         """Colour of each column of a symmetric pattern, such that symmetry gives the rest."""
         return _read_only(star_coloured(self.pattern))
+
+    @cached_property
+    def tiling(self) -> Tiling:
+        """The rows in tiles, for products of the matrix with itself."""
+        return Tiling.of(self.pattern)
 
     @property
     def count(self) -> int:
