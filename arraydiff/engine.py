@@ -106,6 +106,8 @@ class Wanted:
     spread: Callable[[Problem, Prepared, Dense], Dense] | None = (
         None  # what was collected as the derivative's own columns
     )
+    runs: Sequence[Sequence[int]] = ()  # parts of the index that no chunk crosses; (): it is one
+    push: Callable[..., Rounds[Sequence[str]]] | None = None  # as `pushed_on`, with more directions than are collected
 
 
 def differentiate(
@@ -166,9 +168,9 @@ def streamed(
     """The strategy prepared, and what the collector made of all chunks."""
     prepared = yield from opened(problem, config, wanted, evaluator)
     collector = collector_of(prepared)
-    yield from pushed_on(problem, config, prepared, wanted, evaluator, collector)
+    notes = yield from (wanted.push or pushed_on)(problem, config, prepared, wanted, evaluator, collector)
     unless_all_failed(evaluator)
-    return prepared, collector.finish()
+    return replace(prepared, notes=(*prepared.notes, *notes)), collector.finish()
 
 
 def opened(problem: Problem, config: DifferentiationConfig, wanted: Wanted, evaluator: Evaluator) -> Rounds[Prepared]:
@@ -191,8 +193,8 @@ def pushed_on(
     wanted: Wanted,
     evaluator: Evaluator,
     collector: Collector[T],
-) -> Rounds[None]:
-    """All chunks of what is wanted, pushed forward and handed on."""
+) -> Rounds[Sequence[str]]:
+    """All chunks of what is wanted, pushed forward and handed on; and what is to be said of them: nothing."""
     finite, left = _finite(problem, prepared), len(wanted.index)
     problem = replace(problem, directions=left)
     width = None if evaluator.crew is None else evaluator.crew.width
@@ -201,6 +203,7 @@ def pushed_on(
             evaluator.progress.revise(left * points_each(prepared.method, config))
         yield from _push(group, prepared, evaluator, collector, finite)
         left -= sum(lines.count for lines in group)
+    return ()
 
 
 def unless_all_failed(evaluator: Evaluator) -> None:
@@ -317,7 +320,8 @@ def _groups(
             size = min(size, -(-number // width))  # one block for each worker, at least
         if config.workers is not None or config.devices is not None:
             most = max(1, _fitting(problem, config, prepared, number, held) // size)
-    chunks = [index[start : start + size] for start in range(0, len(index), size)]
+    runs = wanted.runs or (index,)
+    chunks = [run[start : start + size] for run in runs for start in range(0, len(run), size)]
     for start in range(0, len(chunks), most):
         yield [wanted.make(problem, chunk) for chunk in chunks[start : start + most]]
 

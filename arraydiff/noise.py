@@ -82,6 +82,11 @@ class Noise:
         return replace(self, known=known, ceiling=ceiling, floor=floor)
 
     @property
+    def scatter(self) -> Array | None:
+        """(m,) what the probe saw of quiet outputs, inf where it told nothing; None: no probe."""
+        return None if self.ceiling is None else self.ceiling / CEILING
+
+    @property
     def lasting(self) -> Noise:
         """What chunks need to know: not the values that told it."""
         return replace(self, sight=None, pending=None)

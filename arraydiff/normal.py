@@ -252,6 +252,7 @@ def normal_equations(
     weights: Any = None,
     sparsity: Any = None,
     verify_pattern: Any = True,
+    linear: Any = None,
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
     **options: Any,
@@ -279,6 +280,8 @@ def normal_equations(
         of the label. "detect" and "trace" find that of each block and keep it.
     verify_pattern : bool or "repair", default True
         As in :func:`jacobian`, for each block.
+    linear : path or list of paths, optional
+        Parameters in which the residual is linear, as in :func:`jacobian`.
     config, full_output, **options
         As in :func:`grad`. ``max_memory`` bounds what is held: the columns of one block and their bars, at 16 bytes for each
         entry of its Jacobian. On the CPU what does not fit goes through a file in the folder for temporary files.
@@ -358,7 +361,7 @@ def normal_equations(
         residual = Parts(residual)
     if isinstance(weights, int | float) and not 0 <= weights < float("inf"):
         raise ValueError(f"weights must be finite and not negative, got {weights}")
-    given = Options(Argnums.of(argnums), chosen, has_aux, full_output=full_output)
+    given = Options(Argnums.of(argnums), chosen, has_aux, full_output=full_output, linear=linear)
     return NormalEquations(residual, given, _labels(blocks), weights, sparsity, verify_pattern)
 
 

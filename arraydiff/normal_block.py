@@ -13,9 +13,10 @@ from arraydiff.arguments import Layout
 from arraydiff.binding import Bound
 from arraydiff.callables import Options, Transform
 from arraydiff.config import DifferentiationConfig
-from arraydiff.engine import Wanted, streamed
+from arraydiff.engine import streamed
 from arraydiff.evaluator import Evaluator
 from arraydiff.gram import GramCollector, Sums
+from arraydiff.linear import linear_of
 from arraydiff.problem import Batching
 from arraydiff.seam import Prepared
 from arraydiff.service import Service
@@ -78,15 +79,16 @@ class NormalBlock(Transform):
         if self.source is not None:
             from arraydiff.sparse.normal import block_sums  # others need none of it
 
-            return block_sums(bound, config, self.source, self.verify, evaluator, root)
-        problem, collectors = bound.problem, list[GramCollector]()
+            linear = linear_of(bound, self.options.argnums, self.options.linear)
+            return block_sums(bound, config, self.source, self.verify, evaluator, root, linear)
+        problem, wanted, collectors = bound.problem, self._wanted(bound), list[GramCollector]()
 
         def collector(prepared: Prepared) -> GramCollector:
-            collectors.append(GramCollector(problem, config, prepared, bound.index, root()))
+            collectors.append(GramCollector(problem, config, prepared, wanted.index, root()))
             return collectors[0]
 
         try:
-            rounds = streamed(problem, config, Wanted(bound.index), evaluator, collector)
+            rounds = streamed(problem, config, wanted, evaluator, collector)
             prepared, (sums, steps) = evaluator.drive(rounds)
         finally:
             for one in collectors:

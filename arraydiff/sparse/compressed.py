@@ -109,7 +109,7 @@ class EntriesCollector:
         size = xp.take(self.sizes, cols)
         value, far = xp.take(column, rows) / size, xp.abs(size)
         bar, flags = xp.take(error, rows) / far, xp.take(status, rows)
-        if self.seeds.sizes.shrunk and not self.exact:
+        if self.seeds.sizes.shrunk and not self.exact and line >= self.seeds.straight_count:
             rounded = ROUNDING * self.problem.eps * xp.abs(xp.take(self.x, cols)) / (far * xp.abs(step))
             bar = bar + xp.where(rounded > 0, rounded * xp.abs(value), xp.zeros_like(bar))
         if self.turned is not None:
@@ -161,7 +161,7 @@ def recovered(
         lines = _parted(seeds, failed)
         if lines is None:
             break
-        seeds = Seeds(seeds.pattern, lines, seeds.sizes)
+        seeds = replace(seeds, lines=lines)
         again = yield from pushed_lines(problem, config, prepared, seeds, evaluator)
         whole = _amended(here, whole, again, lines != NO_LINE)
     return replace(whole, lost=lost) if lost.any() else whole
@@ -180,7 +180,7 @@ def pushed_lines(
     problem: Problem, config: DifferentiationConfig, prepared: Prepared, seeds: Seeds, evaluator: Evaluator
 ) -> Rounds[Recovered]:
     collector = EntriesCollector(problem, prepared, seeds)
-    wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make)
+    wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, runs=seeds.runs)
     yield from pushed_on(problem, config, prepared, wanted, evaluator, collector)
     return collector.finish()
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 
 from arraydiff._typing import Array, PyTree
+from arraydiff.agreement import TIMES_THE_BARS
 from arraydiff.arguments import Argnums, Layout
 from arraydiff.backends import Backend
 from arraydiff.binding import Bound
@@ -19,20 +20,23 @@ from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.engine import Derivative, Wanted, opened, unless_all_failed
 from arraydiff.errors import SparsityError
 from arraydiff.evaluator import Evaluator
+from arraydiff.linear import linear_of, not_linear
 from arraydiff.problem import Problem
 from arraydiff.result import DerivativeResult
 from arraydiff.rounds import lockstep
 from arraydiff.seam import Prepared, Rounds
 from arraydiff.sparse.checking import UNCHECKED, Verdict, named, unresolved, verdict
 from arraydiff.sparse.colouring import coloured
-from arraydiff.sparse.compressed import Recovered, pushed_lines, recovered
+from arraydiff.sparse.compressed import Entries, Recovered, pushed_lines, recovered
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.results import SparseJacobianResult, matrix_of
-from arraydiff.sparse.seeds import NO_LINE, Seeds, checks_of, seeds_of, sizes_of
-from arraydiff.sparse.sources import Source, check_inputs, checked_verify, free_of
+from arraydiff.sparse.seeds import NO_LINE, Seeds, checks_of, seeds_of, sizes_of, straightened
+from arraydiff.sparse.sources import Source, check_inputs, checked_verify, free_of, mask_of
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.sparse.story import SparseStory
+from arraydiff.strategies import strategy_of
 from arraydiff.strategies.richardson import Richardson
+from arraydiff.strategies.straight import WithStraight
 from arraydiff.vouching import Judged, tolerance
 
 FEW_COLUMNS = 16
@@ -109,7 +113,8 @@ class SparseJacobian(Transform):
         with problem.backend.on_device(), problem.backend.quietly():
             evaluator = Evaluator(problem, config, self._check_output)
             known = self.source.known(bound)
-            request = Request(problem, config, free_of(bound), self.verify, evaluator)
+            straight = mask_of(problem, linear_of(bound, self.options.argnums, self.options.linear))
+            request = Request(problem, config, free_of(bound), self.verify, evaluator, straight)
             derivative = evaluator.drive(request.derivation(known))
         self.source.keep(derivative.sparsity)
         self._noted(derivative)
@@ -158,6 +163,7 @@ class Request:
     free: np.ndarray
     verify: Any
     evaluator: Evaluator
+    straight: np.ndarray | None = None  # (n,) bool: the parameters in which f is linear
 
     @property
     def here(self) -> Backend:
@@ -178,7 +184,8 @@ class Request:
             known = yield from self._detected()
         self._fits(known, self.problem.n, 1)
         seeds = self._seeds(known.pattern, known.colours)
-        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make)
+        strategy = None if self.straight is None else WithStraight(strategy_of(self.config), seeds.straight_count)
+        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, strategy=strategy)
         prepared = yield from opened(self.problem, self.config, wanted, self.evaluator)
         self._fits(known, int(prepared.value.shape[0]), 0)
         repaired = list[Ints]()
@@ -219,7 +226,9 @@ class Request:
     def _seeds(self, pattern: Pattern, colours: Ints, another: bool = False, real: bool = True) -> Seeds:
         sizes = sizes_of(self.problem, self.config, real)
         checks = checks_of(self.problem, self.config, sizes, self.free, another) if self.verify is not False else ()
-        return seeds_of(pattern, colours, self.free, sizes, checks)
+        if self.straight is not None:
+            sizes = straightened(self.problem, self.config, sizes, self.straight)
+        return seeds_of(pattern, colours, self.free, sizes, checks, self.straight)
 
     def _made(self, prepared: Prepared, known: Sparsity, seeds: Seeds) -> Rounds[Made]:
         got = yield from recovered(self.problem, self.config, prepared, seeds, self.evaluator)
@@ -239,11 +248,12 @@ class Request:
         pattern = Pattern(whole.rows[mine].copy(), whole.cols[mine].copy(), whole.shape)
         config = replace(self.config, method=DifferentiationMethod.RICHARDSON, order=None)
         free = self.free if made.got.lost is None else self.free & ~made.got.lost
-        careful = replace(self, config=config, problem=replace(self.problem, step=None), free=free)
+        careful = replace(self, config=config, problem=replace(self.problem, step=None), free=free, straight=None)
         seeds = careful._seeds(pattern, coloured(pattern), another=True)
         wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, strategy=Richardson())
         ladder = yield from opened(careful.problem, config, wanted, self.evaluator)
         got = yield from recovered(careful.problem, config, ladder, seeds, self.evaluator)
+        self._check_linear(made.got.entries, mine, got.entries, pattern.cols)
         said = verdict(careful.problem, ladder, seeds, got.entries, got.along, doubted)
         rows = said.rows
         sound = np.flatnonzero(~np.isin(pattern.rows, rows))  # these are taken from the ladders
@@ -251,6 +261,25 @@ class Request:
         some = replace(new, **{name: self.here.xp.take(part, index) for name, part in vars(new).items()})
         entries = made.got.entries.merged(self.here, mine[sound], some)
         return replace(made, got=replace(made.got, entries=entries), verdict=said)
+
+    def _check_linear(self, entries: Entries, mine: Ints, ladder: Entries, cols: Ints) -> None:
+        """Straight columns of these entries beside those of ladders.
+
+        Raises
+        ------
+        ValueError
+            f is not linear in some of them.
+        """
+        if self.straight is None:
+            return
+        xp, index = self.here.xp, self.here.indices(mine)
+        values, error = (xp.take(part, index) for part in (entries.values, entries.error))
+        off = self.here.as_numpy(xp.abs(values - ladder.values) > TIMES_THE_BARS * (error + ladder.error)).astype(
+            np.bool_
+        )
+        guilty = np.unique(cols[off & self.straight[cols]])
+        if guilty.size:
+            raise ValueError(not_linear(self.problem, guilty.tolist()))
 
     def _grown(self, prepared: Prepared, made: Made, times: int) -> Rounds[Sparsity | None]:
         """The pattern with what its failing rows lack; None where nothing is found.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -14,7 +14,7 @@ from arraydiff.gram import Sums
 from arraydiff.seam import Prepared
 from arraydiff.sparse.jacobian import Request
 from arraydiff.sparse.products import sums_of
-from arraydiff.sparse.sources import Source, check_inputs, checked_verify, free_of
+from arraydiff.sparse.sources import Source, check_inputs, checked_verify, free_of, mask_of
 from arraydiff.vouching import tolerance
 
 
@@ -72,11 +72,12 @@ def block_sums(
     verify: Any,
     evaluator: Evaluator,
     root_of: Callable[[], Array | None],
+    linear: Sequence[int] = (),
 ) -> tuple[Prepared, Sums, Array]:
     """What x teaches, the sums over all rows, and the steps (n,), where sums are made; `root_of` gives roots of weights (m,)."""
     check_inputs(bound, "normal_equations")
     problem = bound.problem
-    request = Request(problem, config, free_of(bound), verify, evaluator)
+    request = Request(problem, config, free_of(bound), verify, evaluator, mask_of(problem, linear))
     checked = evaluator.drive(request.checked(source.known(bound)))
     source.keep(checked.sparsity)
     prepared, outer, here = checked.prepared, problem.backend, request.here

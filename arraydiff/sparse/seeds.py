@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from arraydiff.directions import Lines, Tangents
 from arraydiff.problem import Problem
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.strategies.richardson import SIDED_BELOW
+from arraydiff.strategies.straight import sizes_of as straight_sizes
 
 NO_LINE = -1
 """Of a column that is not moved."""
@@ -105,6 +107,14 @@ def sizes_of(problem: Problem, config: DifferentiationConfig, real: bool = True)
     return Sizes(signed, sided if sided.any() else None, None, shrunk)
 
 
+def straightened(problem: Problem, config: DifferentiationConfig, sizes: Sizes, straight: np.ndarray) -> Sizes:
+    """The same, but for columns in which f is linear: these go all of their way to one side."""
+    xp, mine = problem.xp, problem.backend.asarray(straight, problem.xp.bool)
+    signed = xp.where(mine, straight_sizes(problem, config), sizes.signed)
+    tight = None if sizes.tight is None else sizes.tight & ~straight
+    return Sizes(signed, tight, None if sizes.turned is None else sizes.turned & ~mine, sizes.shrunk)
+
+
 @dataclass(frozen=True)
 class Shifted(Tangents):
     """Tangents of which each moves many parameters, on which a step of the user's is t = 1: all points are x + k h."""
@@ -134,6 +144,15 @@ class Shifted(Tangents):
         return self.at * (1 / self.problem.xp.where(room > 0, room, self.problem.xp.full_like(room, least)))[:, None]
 
 
+@dataclass(frozen=True)
+class StraightLines(Shifted):
+    """Lines that move columns in which f is linear, each by its size."""
+
+    @property
+    def span(self) -> Array:
+        return self.problem.xp.ones_like(self.scale)
+
+
 @dataclass(frozen=True, eq=False)
 class Seeds:
     """Which line moves each column, and where the entries that a line gives stand."""
@@ -142,11 +161,25 @@ class Seeds:
     lines: Ints  # (n,)
     sizes: Sizes
     checks: tuple[Array, ...] = ()  # (n,) directions beside the lines, in which all columns move
+    straight: np.ndarray | None = (
+        None  # (n,) bool: columns in which f is linear, on the first lines; None: there are none
+    )
 
     @cached_property
     def count(self) -> int:
         """How many lines there are, without the checks."""
         return int(self.lines.max(initial=NO_LINE)) + 1
+
+    @cached_property
+    def straight_count(self) -> int:
+        """How many of the lines have straight columns: they come first."""
+        return 0 if self.straight is None else int(self.lines[self.straight].max(initial=NO_LINE)) + 1
+
+    @property
+    def runs(self) -> list[range]:
+        """Lines that may go together, and the checks."""
+        borders = (0, self.straight_count, self.count + len(self.checks))
+        return [range(first, last) for first, last in pairwise(borders) if first < last]
 
     @cached_property
     def order(self) -> Ints:
@@ -176,16 +209,26 @@ class Seeds:
             parts.append(xp.where(hit, size, xp.zeros_like(size)))
         parts += [self.checks[line - self.count][None, :] for line in index if line >= self.count]
         each = parts[0] if len(parts) == 1 else xp.concat(parts)  # a line is one stretch of memory
-        return Shifted(problem, xp.matrix_transpose(each))
+        kind = StraightLines if index[-1] < self.straight_count else Shifted
+        return kind(problem, xp.matrix_transpose(each))
 
 
-def seeds_of(pattern: Pattern, colours: Ints, free: np.ndarray, sizes: Sizes, checks: tuple[Array, ...] = ()) -> Seeds:
-    """A line for each colour; two where some of its columns have room on one side alone."""
+def seeds_of(
+    pattern: Pattern,
+    colours: Ints,
+    free: np.ndarray,
+    sizes: Sizes,
+    checks: tuple[Array, ...] = (),
+    straight: np.ndarray | None = None,
+) -> Seeds:
+    """A line for each colour; two where some of its columns have room on one side alone, and one more for straight ones."""
     lines = np.where(free, colours, NO_LINE)
     if sizes.tight is not None:
         split = sizes.tight & (lines != NO_LINE)
         lines = np.where(split, lines + int(lines.max(initial=NO_LINE)) + 1, lines)
-    return Seeds(pattern, numbered(lines), sizes, checks)
+    if straight is not None:
+        lines = np.where(straight | (lines == NO_LINE), lines, lines + int(lines.max(initial=NO_LINE)) + 1)
+    return Seeds(pattern, numbered(lines), sizes, checks, straight)
 
 
 def numbered(lines: Ints) -> Ints:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from arraydiff.binding import Bound
+from arraydiff.problem import Problem
 from arraydiff.sparse.sparsity import Sparsity
 
 WAYS = ("detect", "trace")
@@ -71,6 +73,15 @@ def free_of(bound: Bound) -> np.ndarray:
     free = np.zeros(bound.problem.n, dtype=np.bool_)
     free[np.asarray(bound.index, dtype=np.int64)] = True
     return free
+
+
+def mask_of(problem: Problem, which: Sequence[int]) -> np.ndarray | None:
+    """(n,) bool: these parameters; None where there are none."""
+    if not which:
+        return None
+    mask = np.zeros(problem.n, dtype=np.bool_)
+    mask[np.asarray(which, dtype=np.int64)] = True
+    return mask
 
 
 def check_inputs(bound: Bound, title: str) -> None:

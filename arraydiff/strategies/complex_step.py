@@ -97,9 +97,8 @@ def prepared(value: Array, certificate: Certificate) -> Prepared:
     noise, evidence = certificate.noise, certificate.evidence
     assert evidence is not None
     push = partial(columns, evidence=evidence)
-    return Prepared(
-        DifferentiationMethod.COMPLEX_STEP, value, push, "", noise.known, finite=noise.finite, arrays=ARRAYS
-    )
+    first = Prepared(DifferentiationMethod.COMPLEX_STEP, value, push, "", noise.known, arrays=ARRAYS)
+    return replace(first, finite=noise.finite, scatter=noise.scatter)
 
 
 def columns(lines: Lines, evidence: Evidence) -> Asking[Pushforward]:

@@ -21,7 +21,7 @@ from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.rows import Rows, by_rows, cut, cut_or_none, folded, kept
 from arraydiff.seam import Asking, Points, Prepared, Pushforward, Values
-from arraydiff.strategies.placing import NOWHERE, placed
+from arraydiff.strategies.placing import NOWHERE, placed, spliced
 from arraydiff.strategies.stencil_ray import (
     RAY,
     RAY_SIDED,
@@ -134,7 +134,9 @@ class Stencil:
             level = noise.eps
         told = Told(value, replace(noise, ceiling=None, floor=None), change)
         push = partial(columns, config=config, order=order, start=self.side, level=level, told=told)
-        return Prepared(self.method, value, push, "", noise.known, finite=finite, arrays=arrays_of(order))
+        return Prepared(
+            self.method, value, push, "", noise.known, finite=finite, arrays=arrays_of(order), scatter=change.noise
+        )
 
     def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
         """All points of the columns, where steps do not follow the noise of f."""
@@ -191,7 +193,7 @@ def chosen_steps(
     if lines.step is not None:
         return lines.step
     wanted = lines.scale * level ** (1 / (order + 1))
-    steps = _clamped(xp, 2.0 ** xp.round(xp.log2(wanted)), config)
+    steps = clamped(xp, 2.0 ** xp.round(xp.log2(wanted)), config)
     if lines.room is None:
         return steps
     up, down = lines.room
@@ -201,7 +203,7 @@ def chosen_steps(
     return xp.where(fits, steps, xp.where(most > 0, 2.0 ** xp.floor(xp.log2(least)), steps))
 
 
-def _clamped(xp: Namespace, steps: Array, config: DifferentiationConfig) -> Array:
+def clamped(xp: Namespace, steps: Array, config: DifferentiationConfig) -> Array:
     low, high = config.min_step, config.max_step
     if low is not None:
         steps = xp.maximum(steps, xp.full_like(steps, low))
@@ -226,18 +228,7 @@ def columns(
     which = list(again)
     index, sides = backend.indices(which), _joined(lines, list(again.values()))
     second, _ = yield from _differences(lines.take(which), xp.take(steps, index), sides, order, start, told)
-    place = {i: lines.count + j for j, i in enumerate(which)}
-    order_of = backend.indices([place.get(i, i) for i in range(lines.count)])
-
-    def chosen(one: Array, two: Array) -> Array:
-        return xp.take(xp.concat([one, two], axis=-1), order_of, axis=-1)
-
-    return Pushforward(
-        chosen(first.columns, second.columns),
-        chosen(first.error, second.error),
-        chosen(first.steps, second.steps),
-        chosen(first.status, second.status),
-    )
+    return spliced(backend, first, second, which)
 
 
 def _differences(
