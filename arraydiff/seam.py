@@ -154,6 +154,7 @@ class Prepared:
     tableau: int = 0  # numbers that it holds while its rungs are compared, where those may be more
     first: Pushforward | None = None  # derivatives along the lines of a frame, where pairs of them are pushed forward
     second: Pushforward | None = None  # and second derivatives
+    along: Pushforward | None = None  # the derivative along a line that the strategy looked along anyhow
     scatter: Array | None = None  # (m,) what values of f scatter by, as far as it shows where the noise is not known
 
 

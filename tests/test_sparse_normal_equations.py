@@ -155,7 +155,7 @@ def test_bars_cover_the_error_and_are_those_of_the_worst_case(method):
     result = ad.normal_equations(chain, sparsity=band(), method=method).result(X)
     right = exact().T @ exact(), exact().T @ chain(X), np.sum(chain(X) ** 2)
     for got, bars, wanted in zip(result.normal, result.error_estimate, right, strict=True):
-        assert (np.abs(got - wanted) <= bars * (4 if method == "forward" else 1)).all()  # right in order of magnitude
+        assert (np.abs(got - wanted) <= bars * (10 if method == "forward" else 1)).all()  # right in order of magnitude
     sparse = ad.jacobian(chain, sparsity=band(), method=method).result(X)
     errors = np.zeros((N, N))
     errors[band()] = sparse.error_estimate

@@ -56,6 +56,11 @@ class Along:
     status: Array
 
 
+def seen_along(direction: Array, pushed: Pushforward) -> Along:
+    """The same of what a strategy saw anyhow."""
+    return Along(direction, pushed.columns[:, 0], pushed.error[:, 0], pushed.status[:, 0])
+
+
 @dataclass(frozen=True, eq=False)
 class Recovered:
     """What all lines gave."""

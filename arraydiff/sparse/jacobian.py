@@ -24,10 +24,10 @@ from arraydiff.linear import linear_of, not_linear
 from arraydiff.problem import Problem
 from arraydiff.result import DerivativeResult
 from arraydiff.rounds import lockstep
-from arraydiff.seam import Prepared, Rounds
+from arraydiff.seam import Prepared, Rounds, Strategy
 from arraydiff.sparse.checking import UNCHECKED, Verdict, named, unresolved, verdict
 from arraydiff.sparse.colouring import coloured
-from arraydiff.sparse.compressed import Entries, Recovered, pushed_lines, recovered
+from arraydiff.sparse.compressed import Entries, Recovered, pushed_lines, recovered, seen_along
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.results import SparseJacobianResult, matrix_of
 from arraydiff.sparse.seeds import NO_LINE, Seeds, checks_of, seeds_of, sizes_of, straightened
@@ -36,6 +36,8 @@ from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.sparse.story import SparseStory
 from arraydiff.strategies import strategy_of
 from arraydiff.strategies.richardson import Richardson
+from arraydiff.strategies.stencil import Stencil
+from arraydiff.strategies.stencil_ray import HIGHEST
 from arraydiff.strategies.straight import WithStraight
 from arraydiff.vouching import Judged, tolerance
 
@@ -184,8 +186,7 @@ class Request:
             known = yield from self._detected()
         self._fits(known, self.problem.n, 1)
         seeds = self._seeds(known.pattern, known.colours)
-        strategy = None if self.straight is None else WithStraight(strategy_of(self.config), seeds.straight_count)
-        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, strategy=strategy)
+        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, strategy=self._strategy(seeds))
         prepared = yield from opened(self.problem, self.config, wanted, self.evaluator)
         self._fits(known, int(prepared.value.shape[0]), 0)
         repaired = list[Ints]()
@@ -230,11 +231,23 @@ class Request:
             sizes = straightened(self.problem, self.config, sizes, self.straight)
         return seeds_of(pattern, colours, self.free, sizes, checks, self.straight)
 
+    def _strategy(self, seeds: Seeds) -> Strategy | None:
+        """That of the config (None), but a stencil whose ray goes along the direction of the check, where there is room."""
+        strategy = strategy_of(self.config)
+        low = (self.config.order or 1) <= HIGHEST and self.problem.step is None and self.problem.backend.host is None
+        if isinstance(strategy, Stencil) and low and seeds.sizes.ample and len(seeds.checks) == 1:
+            strategy = replace(strategy, check=seeds.check)
+        elif self.straight is None:
+            return None
+        return strategy if self.straight is None else WithStraight(strategy, seeds.straight_count)
+
     def _made(self, prepared: Prepared, known: Sparsity, seeds: Seeds) -> Rounds[Made]:
-        got = yield from recovered(self.problem, self.config, prepared, seeds, self.evaluator)
+        shared = None if prepared.along is None or not seeds.checks else seen_along(seeds.checks[0], prepared.along)
+        lines = seeds if shared is None else replace(seeds, checks=())
+        got = yield from recovered(self.problem, self.config, prepared, lines, self.evaluator)
         if not seeds.checks or self.evaluator.exhausted:
             return Made(known, got)
-        along = got.along
+        along = got.along if shared is None else (shared,)
         if got.lost is not None:  # the direction of the check goes on without those columns
             sound = replace(self, free=self.free & ~got.lost)
             checks = sound._seeds(known.pattern, np.full_like(known.colours, NO_LINE))

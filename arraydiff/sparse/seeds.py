@@ -7,7 +7,7 @@ the parameter: t = 1 moves each of them by about all of itself, and x + t size i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any
@@ -30,6 +30,9 @@ WITHIN = 1.0
 
 ROUNDED = 2.0
 """Wanted steps are within this factor: they are powers of two, and so are sizes."""
+
+RAY_REACH = 4.0
+"""Room that a ray of a stencil needs on both sides, in steps: it goes two of them, of one and a half of a column's size."""
 
 SHRUNK = 4
 """Less than its scale by this, a column's steps round its points more than those of the others."""
@@ -74,6 +77,7 @@ class Sizes:
     tight: np.ndarray | None  # (n,) bool: there is room on one side alone; None: nowhere so
     turned: Array | None  # (n,) bool: it moves to the other side than was asked for; None: none does
     shrunk: bool = False  # whether a bound has left any of them little of its size
+    ample: bool = True  # whether all have room for a ray through both sides
 
 
 def sizes_of(problem: Problem, config: DifferentiationConfig, real: bool = True) -> Sizes:
@@ -99,12 +103,21 @@ def sizes_of(problem: Problem, config: DifferentiationConfig, real: bool = True)
         fits = xp.where(fits > 0, fits / room, size)
         size = xp.minimum(size, 2.0 ** xp.floor(xp.log2(xp.minimum(fits, size))))
     signed = xp.where(turned, -size, size)
-    codes = xp.astype(tight, xp.int8) + 2 * xp.astype(size < problem.scale / SHRUNK, xp.int8)
-    seen = backend.as_numpy(codes)
-    sided, shrunk = (seen & 1) != 0, bool(((seen & 2) != 0).any())
-    if reach.start:
-        return Sizes(signed, None, turned if sided.any() else None, shrunk)
-    return Sizes(signed, sided if sided.any() else None, None, shrunk)
+    narrow = (least < RAY_REACH * reach.both * size) & (most > 0)
+    marks = (tight, size < problem.scale / SHRUNK, narrow)
+    sided, shrunk, near = (backend.as_numpy(mark).astype(np.bool_) for mark in _seen(problem, marks))
+    some = Sizes(signed, None, None, bool(shrunk.any()), not near.any())
+    if not sided.any():
+        return some
+    return replace(some, turned=turned) if reach.start else replace(some, tight=sided)
+
+
+def _seen(problem: Problem, marks: Sequence[Array]) -> Sequence[Array]:
+    """Marks (n,) to be brought to the host: none of them where one look shows that there are none."""
+    xp = problem.xp
+    counts = xp.stack([xp.sum(xp.astype(mark, xp.int32)) for mark in marks])
+    none = xp.zeros_like(marks[0][:0])
+    return [mark if count else none for mark, count in zip(marks, problem.backend.read(counts), strict=True)]
 
 
 def straightened(problem: Problem, config: DifferentiationConfig, sizes: Sizes, straight: np.ndarray) -> Sizes:
@@ -196,6 +209,10 @@ class Seeds:
     def places(self, line: int) -> Ints:
         """The entries that this line gives."""
         return self.order[self.starts[line] : self.starts[line + 1]]
+
+    def check(self, problem: Problem) -> Lines:
+        """The direction of the check, where there is one."""
+        return Shifted(problem, self.checks[0][:, None])
 
     def make(self, problem: Problem, index: Sequence[int]) -> Lines:
         """These lines, (n, k); no more of them are ever made than are evaluated together."""

@@ -7,7 +7,7 @@ points along (±h_1, ..., ±h_n) give the length over which f changes.  Right in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, ClassVar
@@ -23,14 +23,12 @@ from arraydiff.rows import Rows, by_rows, cut, cut_or_none, folded, kept
 from arraydiff.seam import Asking, Points, Prepared, Pushforward, Values
 from arraydiff.strategies.placing import NOWHERE, placed, spliced
 from arraydiff.strategies.stencil_ray import (
-    RAY,
-    RAY_SIDED,
+    NOISE_FACTOR,
+    ROUNDING,
+    Across,
+    Along,
     Change,
-    by_room,
-    change_along,
     counted,
-    far_along,
-    ray_of_steps,
 )
 
 
@@ -74,8 +72,6 @@ SIDED = {
     8: Row((1, 2, 3, 4, 5, 6, 7, 8), (8, -14, 56 / 3, -35 / 2, 56 / 5, -14 / 3, 8 / 7, -1 / 8)),
 }
 
-ROUNDING = 2.0  # eps |f| of one value, with both its neighbours' signs
-NOISE_FACTOR = 2.2
 BALANCED = 1e-3  # an exact 0 whose bar is more than this share of the one-sided difference is not resolved
 OF_RESULT = (
     3  # arrays (m,) a direction of values, bars and flags, besides those at the nodes, twice while they are joined
@@ -109,6 +105,7 @@ class Stencil:
     method: ClassVar[DifferentiationMethod]
     side: ClassVar[int]
     default_order: ClassVar[int]
+    check: Callable[[Problem], Lines] | None = None  # a line whose derivative is wanted too, with room on both sides
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x) and the ray, in one round; in two where the noise of f is known, and with it better steps."""
@@ -118,25 +115,25 @@ class Stencil:
         if known:
             first = yield x_itself(problem)
             level = _relative_noise(problem, noise_at(problem, config, first), first.at[:, 0])
-        steps = chosen_steps(problem, Columns(problem, range(problem.n)), config, order, level)
-        line, tight = ray_of_steps(problem, steps)
-        offsets = by_room(problem, tight, RAY, RAY_SIDED, problem.x.dtype)
-        values = yield line.points(offsets[:, None], starts_at_x=True)
+        line = Columns(problem, range(problem.n)) if self.check is None else self.check(problem)
+        steps = chosen_steps(problem, line, config, order, level)
+        ray = Across.of(problem, steps) if self.check is None else Along(problem, steps, line)
+        values = yield ray.line.points(ray.offsets[:, None], starts_at_x=True)
         value = kept(problem.backend, values.at[:, 0])
         noise = noise_at(problem, config, values).lasting
-        change = change_along(problem, values.at, tight, order)
+        change = ray.change(values.at, order)
+        along = ray.derivative(values.at, noise) if isinstance(ray, Along) else None
         del values
         still, finite = counted(problem, change.slope, value)
         if still is None or still:
-            far = yield line.points(far_along(problem, line, steps))
+            far = yield ray.line.points(ray.far())
             change = replace(change, blind=(change.slope == 0) & (far.at[:, 0] != value))
         if not known:
             level = noise.eps
         told = Told(value, replace(noise, ceiling=None, floor=None), change)
         push = partial(columns, config=config, order=order, start=self.side, level=level, told=told)
-        return Prepared(
-            self.method, value, push, "", noise.known, finite=finite, arrays=arrays_of(order), scatter=change.noise
-        )
+        prepared = Prepared(self.method, value, push, "", noise.known, finite=finite, arrays=arrays_of(order))
+        return replace(prepared, scatter=change.noise, along=along)
 
     def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
         """All points of the columns, where steps do not follow the noise of f."""

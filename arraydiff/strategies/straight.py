@@ -20,7 +20,8 @@ from arraydiff.result import Status
 from arraydiff.rows import Rows, by_rows, cut
 from arraydiff.seam import Asking, Foresight, Points, Prepared, Pushforward, Strategy
 from arraydiff.strategies.placing import spliced
-from arraydiff.strategies.stencil import ROUNDING, clamped
+from arraydiff.strategies.stencil import clamped
+from arraydiff.strategies.stencil_ray import ROUNDING
 
 WIDTH = 3.0
 """Standard deviations of a noise that was told by a handful of values: Student's t for four of them, at 95 %."""
