@@ -82,9 +82,9 @@ class Noise:
         return replace(self, known=known, ceiling=ceiling, floor=floor)
 
     @property
-    def scatter(self) -> Array | None:
-        """(m,) what the probe saw of quiet outputs, inf where it told nothing; None: no probe."""
-        return None if self.ceiling is None else self.ceiling / CEILING
+    def scatter(self) -> tuple[float, Array] | None:
+        """A number times (m,): what the probe saw of quiet outputs, inf where it told nothing; None: no probe."""
+        return None if self.ceiling is None else (1 / CEILING, self.ceiling)
 
     @property
     def lasting(self) -> Noise:

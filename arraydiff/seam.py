@@ -140,6 +140,14 @@ class Pushforward:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The derivative along a line that a strategy looked along anyhow, in which all free parameters move at random."""
+
+    direction: Array  # (n,)
+    pushed: Pushforward  # of one line
+
+
+@dataclass(frozen=True)
 class Prepared:
     """What one x teaches once and every chunk uses."""
 
@@ -154,8 +162,11 @@ class Prepared:
     tableau: int = 0  # numbers that it holds while its rungs are compared, where those may be more
     first: Pushforward | None = None  # derivatives along the lines of a frame, where pairs of them are pushed forward
     second: Pushforward | None = None  # and second derivatives
-    along: Pushforward | None = None  # the derivative along a line that the strategy looked along anyhow
-    scatter: Array | None = None  # (m,) what values of f scatter by, as far as it shows where the noise is not known
+    along: Seen | None = None  # what it saw of a line anyhow, where that was asked for
+    rounds: Array | None = None  # (m,) how many times f rounds what it gives, as far as it shows; None: once
+    scatter: tuple[float, Array] | None = (
+        None  # a number times (m,): what values of f scatter by, where the noise is not known
+    )
 
 
 @runtime_checkable

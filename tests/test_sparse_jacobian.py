@@ -12,7 +12,8 @@ import pytest
 import arraydiff as ad
 from arraydiff import Status
 from arraydiff.sparse import Sparsity, SparsityError, Triplets
-from arraydiff.sparse.seeds import NO_LINE, numbered
+from arraydiff.sparse.order import NO_LINE
+from arraydiff.sparse.seeds import numbered
 from tests.helpers import Backend, Recorder, assert_like, tonumpy
 
 N = 40

@@ -90,7 +90,7 @@ def test_contrast_and_offset_of_each_angle_take_the_directions_of_one_angle():
     dense = ad.normal_equations(residuals).result(LOCAL)
     assert_same(result.normal, dense.normal)
     assert result.function_points == seen.points
-    assert result.function_points == dense.function_points - LOCAL.size + 4 + 1  # four directions, and the check
+    assert result.function_points == dense.function_points - LOCAL.size + 4  # directions; the certificate is the check
     assert result.rows == ANGLES * EACH
 
 

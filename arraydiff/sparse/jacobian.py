@@ -28,13 +28,16 @@ from arraydiff.seam import Prepared, Rounds, Strategy
 from arraydiff.sparse.checking import UNCHECKED, Verdict, named, unresolved, verdict
 from arraydiff.sparse.colouring import coloured
 from arraydiff.sparse.compressed import Entries, Recovered, pushed_lines, recovered, seen_along
+from arraydiff.sparse.order import NO_LINE, Order
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.results import SparseJacobianResult, matrix_of
-from arraydiff.sparse.seeds import NO_LINE, Seeds, checks_of, seeds_of, sizes_of, straightened
+from arraydiff.sparse.seeds import Seeds, checks_of, seeds_of, sizes_of, straightened
 from arraydiff.sparse.sources import Source, check_inputs, checked_verify, free_of, mask_of
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.sparse.story import SparseStory
 from arraydiff.strategies import strategy_of
+from arraydiff.strategies.adaptive import Adaptive
+from arraydiff.strategies.complex_step import ComplexStep
 from arraydiff.strategies.richardson import Richardson
 from arraydiff.strategies.stencil import Stencil
 from arraydiff.strategies.stencil_ray import HIGHEST
@@ -185,13 +188,13 @@ class Request:
         if known is None:
             known = yield from self._detected()
         self._fits(known, self.problem.n, 1)
-        seeds = self._seeds(known.pattern, known.colours)
+        seeds = self._seeds(known.order)
         wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, strategy=self._strategy(seeds))
         prepared = yield from opened(self.problem, self.config, wanted, self.evaluator)
         self._fits(known, int(prepared.value.shape[0]), 0)
         repaired = list[Ints]()
-        if prepared.method is DifferentiationMethod.COMPLEX_STEP and self.problem.lower is not None:
-            seeds = self._seeds(known.pattern, known.colours, real=False)  # imaginary parts know no bounds
+        if prepared.method is DifferentiationMethod.COMPLEX_STEP and seeds.sizes.limited:
+            seeds = self._seeds(known.order, real=False)  # imaginary parts know no bounds
         made = yield from self._made(prepared, known, seeds)
         while made.rows.size:
             made = yield from self._confirmed(made)
@@ -209,7 +212,7 @@ class Request:
                 break
             repaired.append(rows)
             real = prepared.method is not DifferentiationMethod.COMPLEX_STEP
-            seeds = self._seeds(grown.pattern, grown.colours, real=real)
+            seeds = self._seeds(grown.order, real=real)
             made = yield from self._made(prepared, grown, seeds)
         unless_all_failed(self.evaluator)
         notes += self._notes(made)
@@ -224,25 +227,27 @@ class Request:
                 "(outputs, parameters), both counted along their flat arrays"
             )
 
-    def _seeds(self, pattern: Pattern, colours: Ints, another: bool = False, real: bool = True) -> Seeds:
+    def _seeds(self, order: Order, another: bool = False, real: bool = True) -> Seeds:
         sizes = sizes_of(self.problem, self.config, real)
         checks = checks_of(self.problem, self.config, sizes, self.free, another) if self.verify is not False else ()
         if self.straight is not None:
             sizes = straightened(self.problem, self.config, sizes, self.straight)
-        return seeds_of(pattern, colours, self.free, sizes, checks, self.straight)
+        return seeds_of(order, self.free, sizes, checks, self.straight)
 
     def _strategy(self, seeds: Seeds) -> Strategy | None:
-        """That of the config (None), but a stencil whose ray goes along the direction of the check, where there is room."""
+        """That of the config (None), with a ray that serves the check too: a stencil's where there is room, a certificate's."""
         strategy = strategy_of(self.config)
         low = (self.config.order or 1) <= HIGHEST and self.problem.step is None and self.problem.backend.host is None
         if isinstance(strategy, Stencil) and low and seeds.sizes.ample and len(seeds.checks) == 1:
             strategy = replace(strategy, check=seeds.check)
+        elif isinstance(strategy, Adaptive | ComplexStep) and seeds.checks and self.problem.n > 1:
+            strategy = replace(strategy, along=True)
         elif self.straight is None:
             return None
         return strategy if self.straight is None else WithStraight(strategy, seeds.straight_count)
 
     def _made(self, prepared: Prepared, known: Sparsity, seeds: Seeds) -> Rounds[Made]:
-        shared = None if prepared.along is None or not seeds.checks else seen_along(seeds.checks[0], prepared.along)
+        shared = None if prepared.along is None or not seeds.checks else seen_along(prepared.along)
         lines = seeds if shared is None else replace(seeds, checks=())
         got = yield from recovered(self.problem, self.config, prepared, lines, self.evaluator)
         if not seeds.checks or self.evaluator.exhausted:
@@ -250,7 +255,7 @@ class Request:
         along = got.along if shared is None else (shared,)
         if got.lost is not None:  # the direction of the check goes on without those columns
             sound = replace(self, free=self.free & ~got.lost)
-            checks = sound._seeds(known.pattern, np.full_like(known.colours, NO_LINE))
+            checks = sound._seeds(Order(known.pattern, np.full_like(known.colours, NO_LINE)))
             along = (yield from pushed_lines(self.problem, self.config, prepared, checks, self.evaluator)).along
         return Made(known, got, verdict(self.problem, prepared, seeds, got.entries, along))
 
@@ -262,7 +267,7 @@ class Request:
         config = replace(self.config, method=DifferentiationMethod.RICHARDSON, order=None)
         free = self.free if made.got.lost is None else self.free & ~made.got.lost
         careful = replace(self, config=config, problem=replace(self.problem, step=None), free=free, straight=None)
-        seeds = careful._seeds(pattern, coloured(pattern), another=True)
+        seeds = careful._seeds(Order(pattern, coloured(pattern)), another=True)
         wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, strategy=Richardson())
         ladder = yield from opened(careful.problem, config, wanted, self.evaluator)
         got = yield from recovered(careful.problem, config, ladder, seeds, self.evaluator)

@@ -18,12 +18,10 @@ from arraydiff._typing import Array
 from arraydiff.config import ORDERS, DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Lines, Tangents
 from arraydiff.problem import Problem
+from arraydiff.sparse.order import NO_LINE, Order
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.strategies.richardson import SIDED_BELOW
 from arraydiff.strategies.straight import sizes_of as straight_sizes
-
-NO_LINE = -1
-"""Of a column that is not moved."""
 
 WITHIN = 1.0
 """The t up to which a ladder may go on all lines: its scouts need a quarter of it at most."""
@@ -31,14 +29,14 @@ WITHIN = 1.0
 ROUNDED = 2.0
 """Wanted steps are within this factor: they are powers of two, and so are sizes."""
 
+NEXT = 0.5**0.5
+"""Of the size of a parameter: the power of two next to its scale is larger than that by no more."""
+
 RAY_REACH = 4.0
 """Room that a ray of a stencil needs on both sides, in steps: it goes two of them, of one and a half of a column's size."""
 
 SHRUNK = 4
 """Less than its scale by this, a column's steps round its points more than those of the others."""
-
-RADIX = 2**15
-"""Fewer lines are sorted as numbers of 16 bits, ten times as fast."""
 
 RANDOM_SEED = 20270117
 """Directions of the check are the same in every process, and none that a strategy goes along."""
@@ -78,6 +76,11 @@ class Sizes:
     turned: Array | None  # (n,) bool: it moves to the other side than was asked for; None: none does
     shrunk: bool = False  # whether a bound has left any of them little of its size
     ample: bool = True  # whether all have room for a ray through both sides
+
+    @property
+    def limited(self) -> bool:
+        """Whether bounds have made them what they are."""
+        return self.tight is not None or self.turned is not None or self.shrunk
 
 
 def sizes_of(problem: Problem, config: DifferentiationConfig, real: bool = True) -> Sizes:
@@ -136,6 +139,13 @@ class Shifted(Tangents):
     def step(self) -> Array | None:
         return None if self.problem.step is None else self.problem.xp.ones_like(self.scale)
 
+    @cached_property
+    def scale(self) -> Array:
+        """Sizes are those next to the scales, unless the user gave steps: the fastest has moved by all of its scale there."""
+        if self.problem.step is not None or not self.problem.n:
+            return self.unit(self.problem.scale)
+        return self.problem.xp.full_like(self.at[0, :], NEXT)
+
     def unit(self, sizes: Array) -> Array:
         xp = self.problem.xp
         fastest = xp.max(xp.abs(self.at * (1 / sizes)[:, None]), axis=0)
@@ -170,18 +180,31 @@ class StraightLines(Shifted):
 class Seeds:
     """Which line moves each column, and where the entries that a line gives stand."""
 
-    pattern: Pattern
-    lines: Ints  # (n,)
+    order: Order
     sizes: Sizes
     checks: tuple[Array, ...] = ()  # (n,) directions beside the lines, in which all columns move
     straight: np.ndarray | None = (
         None  # (n,) bool: columns in which f is linear, on the first lines; None: there are none
     )
 
-    @cached_property
+    @property
+    def pattern(self) -> Pattern:
+        """Of the entries."""
+        return self.order.pattern
+
+    @property
+    def lines(self) -> Ints:
+        """(n,)."""
+        return self.order.lines
+
+    @property
     def count(self) -> int:
         """How many lines there are, without the checks."""
-        return int(self.lines.max(initial=NO_LINE)) + 1
+        return self.order.count
+
+    def on(self, lines: Ints) -> Seeds:
+        """The same columns on other lines, without the checks."""
+        return replace(self, order=Order(self.pattern, lines), checks=())
 
     @cached_property
     def straight_count(self) -> int:
@@ -194,23 +217,7 @@ class Seeds:
         borders = (0, self.straight_count, self.count + len(self.checks))
         return [range(first, last) for first, last in pairwise(borders) if first < last]
 
-    @cached_property
-    def order(self) -> Ints:
-        """The entries sorted by their line; those of no line come first."""
-        keys = self.lines[self.pattern.cols]
-        return np.argsort(keys.astype(np.int16) if self.count < RADIX else keys, kind="stable")
-
-    @cached_property
-    def starts(self) -> Ints:
-        """Where each line begins in `order`, and the last one ends."""
-        counts = np.bincount(self.lines[self.pattern.cols] + 1, minlength=self.count + 1)
-        return np.cumsum(counts)
-
-    def places(self, line: int) -> Ints:
-        """The entries that this line gives."""
-        return self.order[self.starts[line] : self.starts[line + 1]]
-
-    def check(self, problem: Problem) -> Lines:
+    def check(self, problem: Problem) -> Shifted:
         """The direction of the check, where there is one."""
         return Shifted(problem, self.checks[0][:, None])
 
@@ -231,21 +238,22 @@ class Seeds:
 
 
 def seeds_of(
-    pattern: Pattern,
-    colours: Ints,
+    colours: Order,
     free: np.ndarray,
     sizes: Sizes,
     checks: tuple[Array, ...] = (),
     straight: np.ndarray | None = None,
 ) -> Seeds:
     """A line for each colour; two where some of its columns have room on one side alone, and one more for straight ones."""
-    lines = np.where(free, colours, NO_LINE)
+    lines = np.where(free, colours.lines, NO_LINE)
     if sizes.tight is not None:
         split = sizes.tight & (lines != NO_LINE)
         lines = np.where(split, lines + int(lines.max(initial=NO_LINE)) + 1, lines)
     if straight is not None:
         lines = np.where(straight | (lines == NO_LINE), lines, lines + int(lines.max(initial=NO_LINE)) + 1)
-    return Seeds(pattern, numbered(lines), sizes, checks, straight)
+    lines = numbered(lines)
+    order = colours if np.array_equal(colours.lines, lines) else Order(colours.pattern, lines)
+    return Seeds(order, sizes, checks, straight)
 
 
 def numbered(lines: Ints) -> Ints:

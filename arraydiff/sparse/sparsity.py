@@ -13,6 +13,7 @@ import numpy as np
 
 from arraydiff.sparse.clashes import checked, numbered
 from arraydiff.sparse.colouring import coloured, star_coloured
+from arraydiff.sparse.order import Order
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.star import recovery
 from arraydiff.sparse.tiles import Tiling
@@ -27,6 +28,12 @@ FEW = 0.05
 
 COLOURINGS = ("colours", "star")
 """What is made when first asked for, and kept."""
+
+MADE_ANEW = ("_order", "tiling")
+"""What is not pickled: making it takes less than sending it."""
+
+KEPT = 2**21
+"""Entries up to which their order is kept: 64 MB."""
 
 UNSEEN = (
     "The pattern is that of the points visited. The check in every call cannot see an entry below about 1e-8 of its row: such an "
@@ -153,6 +160,16 @@ class Sparsity:
         """Colour of each column of a symmetric pattern, such that symmetry gives the rest."""
         return _read_only(star_coloured(self.pattern))
 
+    @property
+    def order(self) -> Order:
+        """The entries by colour; kept where it takes little room."""
+        known: Order | None = self.__dict__.get("_order")
+        if known is None:
+            known = Order(self.pattern, self.colours)
+            if self.pattern.nnz <= KEPT:
+                self.__dict__["_order"] = known
+        return known
+
     @cached_property
     def tiling(self) -> Tiling:
         """The rows in tiles, for products of the matrix with itself."""
@@ -258,6 +275,9 @@ class Sparsity:
         if "star" in kept:
             loaded.__dict__["star"] = _read_only(_fitting(pattern, kept["star"]))
         return loaded
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: part for name, part in self.__dict__.items() if name not in MADE_ANEW}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

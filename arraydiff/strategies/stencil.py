@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 from arraydiff._typing import Array, Namespace
 from arraydiff.backends import Backend
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Columns, Lines, x_itself
+from arraydiff.directions import Columns, Lines, Tangents, x_itself
 from arraydiff.noise import Noise, given, noise_at
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.rows import Rows, by_rows, cut, cut_or_none, folded, kept
-from arraydiff.seam import Asking, Points, Prepared, Pushforward, Values
+from arraydiff.seam import Asking, Points, Prepared, Pushforward, Seen, Values
 from arraydiff.strategies.placing import NOWHERE, placed, spliced
 from arraydiff.strategies.stencil_ray import (
     NOISE_FACTOR,
@@ -105,7 +105,7 @@ class Stencil:
     method: ClassVar[DifferentiationMethod]
     side: ClassVar[int]
     default_order: ClassVar[int]
-    check: Callable[[Problem], Lines] | None = None  # a line whose derivative is wanted too, with room on both sides
+    check: Callable[[Problem], Tangents] | None = None  # a line whose derivative is wanted too, with room on both sides
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x) and the ray, in one round; in two where the noise of f is known, and with it better steps."""
@@ -115,14 +115,12 @@ class Stencil:
         if known:
             first = yield x_itself(problem)
             level = _relative_noise(problem, noise_at(problem, config, first), first.at[:, 0])
-        line = Columns(problem, range(problem.n)) if self.check is None else self.check(problem)
-        steps = chosen_steps(problem, line, config, order, level)
-        ray = Across.of(problem, steps) if self.check is None else Along(problem, steps, line)
+        ray = self._ray(problem, config, order, level)
         values = yield ray.line.points(ray.offsets[:, None], starts_at_x=True)
         value = kept(problem.backend, values.at[:, 0])
         noise = noise_at(problem, config, values).lasting
         change = ray.change(values.at, order)
-        along = ray.derivative(values.at, noise) if isinstance(ray, Along) else None
+        along = Seen(ray.line.at[:, 0], ray.derivative(values.at, noise)) if isinstance(ray, Along) else None
         del values
         still, finite = counted(problem, change.slope, value)
         if still is None or still:
@@ -133,7 +131,15 @@ class Stencil:
         told = Told(value, replace(noise, ceiling=None, floor=None), change)
         push = partial(columns, config=config, order=order, start=self.side, level=level, told=told)
         prepared = Prepared(self.method, value, push, "", noise.known, finite=finite, arrays=arrays_of(order))
-        return replace(prepared, scatter=change.noise, along=along)
+        scatter = None if change.noise is None else (1.0, change.noise)
+        return replace(prepared, scatter=scatter, along=along)
+
+    def _ray(self, problem: Problem, config: DifferentiationConfig, order: int, level: Array | float) -> Across | Along:
+        if self.check is None:
+            every = Columns(problem, range(problem.n))
+            return Across.of(problem, chosen_steps(problem, every, config, order, level))
+        line = self.check(problem)
+        return Along(problem, chosen_steps(problem, line, config, order, level), line)
 
     def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
         """All points of the columns, where steps do not follow the noise of f."""

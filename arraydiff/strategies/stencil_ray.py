@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arraydiff._typing import Array
-from arraydiff.directions import Lines, Tangents
+from arraydiff.directions import Tangents
 from arraydiff.noise import Noise
 from arraydiff.problem import Problem
 from arraydiff.result import Status
@@ -90,7 +90,7 @@ class Along:
 
     problem: Problem
     step: Array  # (1,)
-    line: Lines
+    line: Tangents
 
     @property
     def offsets(self) -> Array:
@@ -113,13 +113,20 @@ class Along:
     def derivative(self, values: Array, noise: Noise) -> Pushforward:
         """Along the line, with the rounding of values and x, or their noise, as its bar."""
         xp, found = self.problem.xp, self._differences(values)
-        column = found[:, :1] / self.step
-        level = ROUNDING * noise.eps * (xp.max(xp.abs(values), axis=1)[:, None] + self.line.reach * xp.abs(column))
-        seen = xp.abs(found[:, 2]) / FEW_NOISE if noise.known is None else noise.known
-        level = xp.maximum(level, NOISE_FACTOR * seen[:, None])
-        error, finite = SLOPE_NOISE * level / self.step, xp.isfinite(column)
-        status = xp.astype(~finite, xp.int16) * int(Status.FAILED)
-        return Pushforward(column, xp.where(finite, error, xp.full_like(error, float("inf"))), self.step, status)
+
+        def made(rows: Rows) -> list[Array]:
+            some, terms, known = cut(values, rows), cut(found, rows), cut_or_none(noise.known, rows)
+            column = terms[:, :1] / self.step
+            level = ROUNDING * noise.eps * (xp.max(xp.abs(some), axis=1)[:, None] + self.line.reach * xp.abs(column))
+            seen = xp.abs(terms[:, 2]) / FEW_NOISE if known is None else known
+            level = xp.maximum(level, NOISE_FACTOR * seen[:, None])
+            error, finite = SLOPE_NOISE * level / self.step, xp.isfinite(column)
+            status = xp.astype(~finite, xp.int16) * int(Status.FAILED)
+            return [column, xp.where(finite, error, xp.full_like(error, float("inf"))), status]
+
+        outputs = slabs(self.problem.backend, int(values.shape[0]))
+        column, error, status = by_rows(self.problem.backend, outputs, made)
+        return Pushforward(column, error, self.step, status)
 
     def _differences(self, values: Array) -> Array:
         """(m, 3) derivatives, times powers of the step."""

@@ -110,20 +110,26 @@ def _difference(lines: Lines, span: Array, prepared: Prepared) -> Asking[Pushfor
     step = lines.taken(offsets)[0, :]
 
     def made(rows: Rows) -> list[Array]:
-        levels = [cut(level, rows) for level in (prepared.noise, prepared.scatter) if level is not None]
-        return _quotients(lines, lines.values(given, rows)[0, ...], lines.at_x(prepared.value, rows), step, levels)
+        known = () if prepared.noise is None else ((1.0, prepared.noise),)
+        seen = () if prepared.scatter is None else (prepared.scatter,)
+        levels = [times * cut(level, rows) for times, level in (*known, *seen)]
+        times = 1.0 if prepared.rounds is None else lines.at_x(prepared.rounds, rows)
+        base = lines.at_x(prepared.value, rows)
+        return _quotients(lines, lines.values(given, rows)[0, ...], base, step, times, levels)
 
     outputs = lines.slabs(int(prepared.value.shape[0]))
     columns, error, status = by_rows(lines.problem.backend, outputs, made)
     return Pushforward(columns, error, step, status)
 
 
-def _quotients(lines: Lines, values: Array, base: Array, step: Array, levels: list[Array]) -> list[Array]:
+def _quotients(
+    lines: Lines, values: Array, base: Array, step: Array, rounds: Array | float, levels: Sequence[Array]
+) -> list[Array]:
     """Values, bars and flags of some outputs: what both points are rounded by, or their noise, over the step."""
     xp = lines.problem.xp
     eps = max(lines.problem.eps, float(xp.finfo(values.dtype).eps))
     quotient = (values - base) / step
-    level = ROUNDING * eps * (xp.maximum(xp.abs(values), xp.abs(base)) + lines.reach * xp.abs(quotient))
+    level = ROUNDING * eps * rounds * (xp.maximum(xp.abs(values), xp.abs(base)) + lines.reach * xp.abs(quotient))
     for known in levels:
         noise = WIDTH * lines.at_x(known)
         level = xp.maximum(level, xp.where(xp.isfinite(noise), noise, xp.zeros_like(noise)))
