@@ -22,6 +22,7 @@ from arraydiff.engine import Derivative, Wanted, columns_of, differentiate, elem
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
 from arraydiff.evaluator import Failure
 from arraydiff.explain import Names, Story
+from arraydiff.linear import linear_of, with_linear
 from arraydiff.problem import Batching
 from arraydiff.record import Record, active_records, unrecorded
 from arraydiff.result import DerivativeResult, Status
@@ -34,7 +35,9 @@ MOST_FAILURES = 3
 """Exceptions of f that are told of."""
 
 PACKAGE = str(Path(__file__).parent)
-LEARNT = ("learnt", "batchings", "learnt_of", "batchings_of")  # attributes of a transform that change as it is called
+LEARNT = ("learnt", "batchings", "learnt_of", "batchings_of", "source", "patterns")
+"""Attributes of a transform that change as it is called."""
+
 OF_NO_VALUE: dict[str, Any] = {  # options that change none
     **dict.fromkeys(("workers", "n_workers", "store", "devices", "max_memory")),
     "use_parallel": False,
@@ -55,6 +58,7 @@ class Options:
     full_output: bool = False
     out: Any = None  # an array of the user's that a bare Jacobian is written to
     f0: Any = None  # f(x), where the user knows it
+    linear: Any = None  # paths of the parameters in which f is linear
 
 
 DEFAULT = DifferentiationConfig()
@@ -227,7 +231,9 @@ class Transform:
 
     def _wanted(self, bound: Bound) -> Wanted:
         """What is asked of the engine."""
-        return Wanted(self._index(bound), elementwise if self.elementwise else columns_of)
+        wanted = Wanted(self._index(bound), elementwise if self.elementwise else columns_of)
+        linear = linear_of(bound, self.options.argnums, self.options.linear)
+        return with_linear(wanted, linear, self.options.config)
 
     def _index(self, bound: Bound) -> tuple[int, ...]:
         """The directions that are needed."""

@@ -166,7 +166,7 @@ class InOrder:
         """(n,) zero where a parameter cannot move."""
         xp, problem = self.problem.xp, self.problem
         none = xp.zeros((1,), dtype=problem.x.dtype, device=problem.backend.device)
-        if self.done == self.size and self.steps:
+        if self.done == self.size and self.steps and tuple(self.index) == tuple(range(self.size)):
             return xp.astype(self.steps[0] if len(self.steps) == 1 else xp.concat(self.steps), problem.x.dtype)
         place = {parameter: i for i, parameter in enumerate(self.index[: self.done])}
         slots = problem.backend.indices([place.get(i, self.done) for i in range(self.size)])

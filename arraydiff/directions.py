@@ -96,6 +96,11 @@ class Lines(ABC):
         return None if self.problem.step is None else self.unit(self.problem.step)
 
     @property
+    def span(self) -> Array | None:
+        """(k,) the t of the one difference that is exact, where f is said to be linear along these lines."""
+        return None
+
+    @property
     def reach(self) -> Array:
         """(k,) the t that one unit of relative rounding of x amounts to, over eps."""
         return self.scale

@@ -98,11 +98,12 @@ class Wanted:
     strategy: Strategy | None = None  # None: that of the config
     bare: bool = False  # the values alone are returned: bars need not be kept where memory is short
     out: Any = None  # an array of the user's for the values
-    ray: bool = False  # the derivative along the ray of a certificate is wanted, where there is one
     spread: Callable[[Problem, Prepared, Dense], Dense] | None = (
         None  # what was collected as the derivative's own columns
     )
     beside: Callable[[Problem, Prepared], Dense] | None = None  # what is returned, and judged, beside it
+    runs: Sequence[Sequence[int]] = ()  # parts of the index that no chunk crosses; (): it is one
+    push: Callable[..., Rounds[Sequence[str]]] | None = None  # as `pushed_on`, with more directions than are collected
 
 
 def differentiate(
@@ -173,9 +174,9 @@ def streamed(
     """The strategy prepared, and what the collector made of all chunks."""
     prepared = yield from opened(problem, config, wanted, evaluator)
     collector = collector_of(prepared)
-    yield from pushed_on(problem, config, prepared, wanted, evaluator, collector)
+    notes = yield from (wanted.push or pushed_on)(problem, config, prepared, wanted, evaluator, collector)
     unless_all_failed(evaluator)
-    return prepared, collector.finish()
+    return replace(prepared, notes=(*prepared.notes, *notes)), collector.finish()
 
 
 def opened(problem: Problem, config: DifferentiationConfig, wanted: Wanted, evaluator: Evaluator) -> Rounds[Prepared]:
@@ -183,10 +184,7 @@ def opened(problem: Problem, config: DifferentiationConfig, wanted: Wanted, eval
     if problem.backend.traced and not (config.fixed_stages or config.method is DifferentiationMethod.COMPLEX_STEP):
         problem.backend.refuse(f"method={config.method.value!r}")
     strategy = wanted.strategy or (strategy_of(config) if wanted.index else Richardson())  # f(x) is all that is wanted
-    strategy, problem = (
-        hosted(strategy, problem.backend),
-        replace(problem, directions=len(wanted.index), keeps_ray=wanted.ray),
-    )
+    strategy, problem = hosted(strategy, problem.backend), replace(problem, directions=len(wanted.index))
     if evaluator.crew is not None and evaluator.looks_ahead and wanted.index:
         lines = wanted.make(problem, wanted.index)
         evaluator.ahead = foreseen(strategy, problem, config, lines, evaluator.crew.width)
@@ -201,8 +199,8 @@ def pushed_on(
     wanted: Wanted,
     evaluator: Evaluator,
     collector: Collector[T],
-) -> Rounds[None]:
-    """All chunks of what is wanted, pushed forward and handed on."""
+) -> Rounds[Sequence[str]]:
+    """All chunks of what is wanted, pushed forward and handed on; and what is to be said of them: nothing."""
     finite, left = _finite(problem, prepared), len(wanted.index)
     problem = replace(problem, directions=left)
     width = None if evaluator.crew is None else evaluator.crew.width
@@ -211,6 +209,7 @@ def pushed_on(
             evaluator.progress.revise(left * points_each(prepared.method, config))
         yield from _push(group, prepared, evaluator, collector, finite)
         left -= sum(lines.count for lines in group)
+    return ()
 
 
 def unless_all_failed(evaluator: Evaluator) -> None:
@@ -327,7 +326,8 @@ def _groups(
             size = min(size, -(-number // width))  # one block for each worker, at least
         if config.workers is not None or config.devices is not None:
             most = max(1, fitting(problem, config, prepared, number, held) // size)
-    chunks = [index[start : start + size] for start in range(0, len(index), size)]
+    runs = wanted.runs or (index,)
+    chunks = [run[start : start + size] for run in runs for start in range(0, len(run), size)]
     for start in range(0, len(chunks), most):
         yield [wanted.make(problem, chunk) for chunk in chunks[start : start + most]]
 

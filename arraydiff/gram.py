@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from arraydiff._typing import Array
+from arraydiff._typing import Array, Namespace
 from arraydiff.collectors import InOrder, Slots
 from arraydiff.config import DifferentiationConfig
 from arraydiff.memory import budget, exceeds, told
@@ -77,6 +77,14 @@ def nothing(problem: Problem) -> Sums:
     none = xp.zeros((n + 1, n + 1), dtype=problem.x.dtype, device=backend.device)
     counts = xp.zeros((len(FLAGS), n), dtype=backend.index_dtype, device=backend.device)
     return Sums(none, none, none, counts, counts[0, :], xp.sum(counts))
+
+
+def products(xp: Namespace, whole: Array, bars: Array) -> tuple[Array, Array, Array]:
+    """Of rows (k, r) with one another: their products, those of their sizes, and what bars may add to these."""
+    size = xp.abs(whole)
+    outer = size + bars
+    gram, absolute, widest = (xp.matmul(part, xp.matrix_transpose(part)) for part in (whole, size, outer))
+    return gram, absolute, widest - absolute
 
 
 class GramCollector(InOrder):
@@ -209,10 +217,7 @@ class GramCollector(InOrder):
             root = self.weights[None, rows]
             whole, bars = (xp.where(root > 0, part * root, xp.zeros_like(part)) for part in (whole, bars))
         size, bad, bars = xp.abs(whole), bars < 0, xp.abs(bars)
-        gram = xp.matmul(whole, xp.matrix_transpose(whole))
-        absolute = xp.matmul(size, xp.matrix_transpose(size))
-        outer = size + bars
-        beyond = xp.matmul(outer, xp.matrix_transpose(outer)) - absolute
+        gram, absolute, beyond = products(xp, whole, bars)
         rounding = SURE * self.eps * sqrt(max(rows.stop - rows.start, 1))
         lost = xp.sum(xp.astype(~xp.isfinite(whole[-1, :]), self.problem.backend.index_dtype))
         self.sums = self.sums.plus(

@@ -79,6 +79,11 @@ class Noise:
         return replace(self, known=known, ceiling=ceiling, floor=floor)
 
     @property
+    def scatter(self) -> tuple[float, Array] | None:
+        """A number times (m,): what the probe saw of quiet outputs, inf where it told nothing; None: no probe."""
+        return None if self.ceiling is None else (1 / CEILING, self.ceiling)
+
+    @property
     def lasting(self) -> Noise:
         """What chunks need to know: not the values that told it."""
         return replace(self, sight=None, pending=None)

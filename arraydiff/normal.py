@@ -7,27 +7,25 @@ import operator
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import replace
-from time import perf_counter
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
-from arraydiff.arguments import Argnums, Layout
-from arraydiff.binding import Bound
+from arraydiff.arguments import Argnums
 from arraydiff.blocks import Parts, WithBlock
 from arraydiff.callables import Options, Transform, config_of, users_level
 from arraydiff.config import DifferentiationConfig
-from arraydiff.engine import Wanted, streamed
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
-from arraydiff.evaluator import Evaluator
-from arraydiff.gram import GramCollector
+from arraydiff.normal_block import NormalBlock
 from arraydiff.problem import Batching
 from arraydiff.record import active_records, unrecorded
 from arraydiff.result import DerivativeResult, JacobianResult, named
-from arraydiff.seam import Prepared
 from arraydiff.service import Service
 from arraydiff.tally import Normal, NormalStory, Tally, methods, worst
-from arraydiff.weights import root_of, weights_of
+from arraydiff.weights import weights_of
+
+if TYPE_CHECKING:
+    from arraydiff.sparse.normal import Patterns
 
 __all__ = ["normal_equations"]
 
@@ -40,15 +38,51 @@ class NormalEquations(Transform):
     title, described = "normal_equations", "Normal equations"
     result_type: ClassVar[type[DerivativeResult]] = JacobianResult
 
-    def __init__(self, fun: Any, options: Options, blocks: tuple[Any, ...] | None, weights: Any) -> None:
+    def __init__(
+        self,
+        fun: Any,
+        options: Options,
+        blocks: tuple[Any, ...] | None,
+        weights: Any,
+        sparsity: Any = None,
+        verify_pattern: Any = True,
+    ) -> None:
         super().__init__(fun, replace(options, config=replace(options.config, devices=None)))
         self.options, self.blocks, self.weights = options, blocks, weights
+        self.sparsity = sparsity
         self.in_blocks = blocks is not None or isinstance(fun, Parts)
-        if self.in_blocks and options.config.devices is not None:
-            raise ValueError("devices take the residual as a whole: leave blocks out, or devices")
-        self.alone = None if self.in_blocks else _Block(fun, options, self.learnt, self.batchings)
+        self._check_devices()
+        self.patterns: Patterns | None = None
+        if sparsity is not None:
+            from arraydiff.sparse.normal import Patterns  # others need none of it
+
+            self.patterns = Patterns(sparsity, verify_pattern, self.in_blocks)
+        self.alone = None if self.in_blocks else self._block(fun, self.learnt, self.batchings, 0)
         self.learnt_of: dict[int, dict[str, str]] = {}
         self.batchings_of: dict[int, dict[Hashable, Batching]] = {}
+
+    def _check_devices(self) -> None:
+        if self.options.config.devices is None:
+            return
+        if self.in_blocks:
+            raise ValueError("devices take the residual as a whole: leave blocks out, or devices")
+        if self.sparsity is not None:
+            raise ValueError("devices are not served with sparsity=: leave one of them out")
+
+    def _block(
+        self,
+        fun: Callable[..., Any],
+        learnt: dict[str, str],
+        batchings: dict[Hashable, Batching],
+        i: int,
+        label: Any = None,
+        count: int | None = None,
+        *,
+        keep: bool = True,
+    ) -> NormalBlock:
+        source = None if self.patterns is None else self.patterns.of(i, label, count, keep)
+        verify = None if self.patterns is None else self.patterns.verify
+        return NormalBlock(fun, self.options, learnt, batchings, source, verify)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The triple in bare arrays."""
@@ -88,25 +122,29 @@ class NormalEquations(Transform):
         super().forget()
         self.learnt_of.clear()
         self.batchings_of.clear()
+        if self.patterns is not None:
+            self.patterns.forget()
 
-    def _blocks(self) -> Iterator[tuple[_Block, Any]]:
+    def _blocks(self) -> Iterator[tuple[NormalBlock, Any]]:
         """One transform a block, and its weights."""
         if isinstance(self.fun, Parts):
             yield from self._parts(self.fun)
         elif self.alone is not None:
             yield self.alone, self.weights
         else:
+            count = len(self.blocks or ())
             for i, label in enumerate(self.blocks or ()):
-                block = _Block(WithBlock(self.fun, label), self.options, self.learnt, self.batchings)
-                yield block, weights_of(self.weights, i, label, len(self.blocks or ()))
+                block = self._block(WithBlock(self.fun, label), self.learnt, self.batchings, i, label, count)
+                yield block, weights_of(self.weights, i, label, count)
 
-    def _parts(self, parts: Parts) -> Iterator[tuple[_Block, Any]]:
+    def _parts(self, parts: Parts) -> Iterator[tuple[NormalBlock, Any]]:
         for i, function in enumerate(parts):
             learnt: dict[str, str] = {}
             batchings: dict[Hashable, Batching] = {}
             if not parts.once:
                 learnt, batchings = self.learnt_of.setdefault(i, {}), self.batchings_of.setdefault(i, {})
-            yield _Block(function, self.options, learnt, batchings), weights_of(self.weights, i, i, None)
+            block = self._block(function, learnt, batchings, i, i, keep=not parts.once)
+            yield block, weights_of(self.weights, i, i, None)
 
     def _normal(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Normal:
         tally, most, bound, value = Tally(), self.options.config.max_evaluations, None, None
@@ -205,65 +243,6 @@ class NormalEquations(Transform):
         return matrix, assembly.vector(backend, layout, whole[:-1, -1], dtype), last
 
 
-class _Block(Transform):
-    """The residual of one block."""
-
-    title, described = "normal_equations", "Normal equations"
-
-    def __init__(
-        self, fun: Callable[..., Any], options: Options, learnt: dict[str, str], batchings: dict[Hashable, Batching]
-    ) -> None:
-        super().__init__(fun, options)
-        self.learnt, self.batchings = learnt, batchings
-
-    def into(
-        self,
-        tally: Tally,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        weights: Any,
-        most: int | None,
-        service: Service,
-        *,
-        keep: bool,
-    ) -> tuple[Bound, PyTree]:
-        """Add the products of this block; the problem, and the residuals where they are to be kept."""
-        started, bound = perf_counter(), self._bind(args, kwargs)
-        problem, config = bound.problem, replace(self.options.config, max_evaluations=most)
-        with problem.backend.on_device(), problem.backend.quietly():
-            evaluator = Evaluator(problem, config, self._check_output, service)
-            collectors: list[GramCollector] = []
-
-            def collector(prepared: Prepared) -> GramCollector:
-                root = (
-                    None
-                    if weights is None
-                    else root_of(problem.backend, evaluator.base.layout, weights, problem.x.dtype)
-                )
-                collectors.append(GramCollector(problem, config, prepared, bound.index, root))
-                return collectors[0]
-
-            try:
-                prepared, (sums, steps) = evaluator.drive(
-                    streamed(problem, config, Wanted(bound.index), evaluator, collector)
-                )
-            finally:
-                for one in collectors:
-                    one.close()
-            value = assembly.value(problem.backend, evaluator.base.layout, prepared.value) if keep else None
-            tally.take(evaluator, prepared, sums, steps, perf_counter() - started)
-        self._learn(prepared.reason)
-        return bound, value
-
-    def _check_output(self, bound_backend: Any, layout: Layout) -> None:
-        if layout.has_complex:
-            raise TypeError(
-                "normal_equations requires a real residual, but it is complex: return its real and imaginary parts, as in "
-                "xp.concat([xp.real(r), xp.imag(r)]), whose squares add up to |r|²"
-            )
-        super()._check_output(bound_backend, layout)
-
-
 def normal_equations(
     residual: Any,
     argnums: Any = 0,
@@ -271,6 +250,9 @@ def normal_equations(
     *,
     blocks: Any = None,
     weights: Any = None,
+    sparsity: Any = None,
+    verify_pattern: Any = True,
+    linear: Any = None,
     config: DifferentiationConfig | None = None,
     full_output: bool = False,
     **options: Any,
@@ -292,6 +274,14 @@ def normal_equations(
     weights : number, array, sequence or callable, optional
         W of JᵀWJ, JᵀWr and r·Wr: one number, or the structure and shapes of the residual; with blocks one of those for every
         block, or a function of its label. Rows of weight 0 are left out, also where they are not finite.
+    sparsity : pattern, "detect", "trace" or Sparsity, optional
+        Which entries of J may differ from 0, as in :func:`jacobian`: then columns that share no row are displaced together, and
+        J is kept as its entries alone. With blocks it is the pattern of every block, or a list with one for each, or a function
+        of the label. "detect" and "trace" find that of each block and keep it.
+    verify_pattern : bool or "repair", default True
+        As in :func:`jacobian`, for each block.
+    linear : path or list of paths, optional
+        Parameters in which the residual is linear, as in :func:`jacobian`.
     config, full_output, **options
         As in :func:`grad`. ``max_memory`` bounds what is held: the columns of one block and their bars, at 16 bytes for each
         entry of its Jacobian. On the CPU what does not fit goes through a file in the folder for temporary files.
@@ -314,6 +304,8 @@ def normal_equations(
         On a device, columns that do not fit.
     OSError
         No room for the columns on disk.
+    SparsityError
+        A pattern lacks entries; ``.rows`` tells of which rows of the block.
     NumericalStabilityError
         With ``unreliable="raise"``, where entries of J cannot be vouched for.
 
@@ -369,8 +361,8 @@ def normal_equations(
         residual = Parts(residual)
     if isinstance(weights, int | float) and not 0 <= weights < float("inf"):
         raise ValueError(f"weights must be finite and not negative, got {weights}")
-    given = Options(Argnums.of(argnums), chosen, has_aux, full_output=full_output)
-    return NormalEquations(residual, given, _labels(blocks), weights)
+    given = Options(Argnums.of(argnums), chosen, has_aux, full_output=full_output, linear=linear)
+    return NormalEquations(residual, given, _labels(blocks), weights, sparsity, verify_pattern)
 
 
 def _labels(blocks: Any) -> tuple[Any, ...] | None:

@@ -123,6 +123,8 @@ def planned(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any])
         raise ValueError(
             f"{transform.title} has no plan: it takes a few calls whatever the size of x; call it as it is"
         )
+    if transform.options.linear is not None:
+        raise ValueError(f"{transform.title} with linear= has no plan: leave linear out, or call it as it is")
     bound = transform._bind(args, kwargs)
     if bound.problem.call.measured:
         raise ValueError(

@@ -301,7 +301,6 @@ class Problem:
     narrow: Any = None  # the dtype that f's arguments are cast to, where it is narrower than x's
     complex_refused: str = ""  # why f cannot be asked at complex points, where that is known
     directions: int = 1  # how many derivatives are wanted in all: what is learnt once is shared by them
-    keeps_ray: bool = False  # whether the derivative along the certificate's ray is wanted, too: it is (m,) of numbers
 
     @property
     def backend(self) -> Backend:

@@ -23,6 +23,9 @@ FEWEST = 2**10
 DEVICE_NUMBERS = 2**21
 """Numbers an array of a slab on other devices, where an operation on fewer costs as much."""
 
+REMADE = 2**17
+"""Outputs beyond which what is made of a slab is made anew whenever it is asked for: a column of so many is a megabyte."""
+
 SAMPLE = 2**14
 """Outputs that stand for more of them where no single one is judged: a mean over them is right to a percent."""
 
@@ -85,11 +88,13 @@ def folded(function: Callable[[Array, Array], Array], parts: Sequence[Array]) ->
 
 
 class Pieces(Generic[T]):
-    """Something of each slab, made when it is its turn; of a single slab made once."""
+    """Something of each slab, made when it is its turn; of a single slab, or of few outputs, made once."""
 
     def __init__(self, slabs: Sequence[Rows], make: Callable[[Rows], T]) -> None:
         self.slabs, self.make = slabs, make
-        self.only = [make(slabs[0])] if len(slabs) == 1 else None
+        last = slabs[-1]
+        few = last is None or last.stop <= REMADE
+        self.only = [make(rows) for rows in slabs] if few else None
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.only) if self.only is not None else map(self.make, self.slabs)

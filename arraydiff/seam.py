@@ -140,6 +140,14 @@ class Pushforward:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The derivative along a line that a strategy looked along anyhow, in which all free parameters move at random."""
+
+    direction: Array  # (n,)
+    pushed: Pushforward  # of one line
+
+
+@dataclass(frozen=True)
 class Prepared:
     """What one x teaches once and every chunk uses."""
 
@@ -154,11 +162,13 @@ class Prepared:
     tableau: int = 0  # numbers that it holds while its rungs are compared, where those may be more
     first: Pushforward | None = None  # derivatives along the lines of a frame, where pairs of them are pushed forward
     second: Pushforward | None = None  # and second derivatives
-    on_ray: Callable[[Lines], Pushforward] | None = (
-        None  # the derivative along the ray of `directions.ray`, if it is known
-    )
     beside: Pushforward | None = None  # second derivatives along lines that no pair is made of
     beside_first: Pushforward | None = None  # and first derivatives, where `first` is there too
+    along: Seen | None = None  # what it saw of a line anyhow, where that was asked for
+    rounds: Array | None = None  # (m,) how many times f rounds what it gives, as far as it shows; None: once
+    scatter: tuple[float, Array] | None = (
+        None  # a number times (m,): what values of f scatter by, where the noise is not known
+    )
 
 
 @runtime_checkable

@@ -267,6 +267,7 @@ def jacobian(
     out: Any = None,
     sparsity: Any = None,
     verify_pattern: Any = True,
+    linear: Any = None,
     **options: Any,
 ) -> Any:
     """Jacobian of an array function: shape of the output, then shape of x; an output tree gives a tree.
@@ -287,7 +288,12 @@ def jacobian(
         the pattern on the first call and keeps it, "trace" reads it off one call.
     verify_pattern : bool or "repair", default True
         Compare the Jacobian with f along one random direction in every call: a pattern of yours that lacks entries raises,
-        a detected one is mended, and "repair" mends yours too. False: it is taken as it is.
+        a detected one is mended, and "repair" mends yours too. False: it is taken as it is, and so is `linear`.
+    linear : path or list of paths, optional
+        Parameters in which f is linear, each by itself while the others stand still: their columns are taken from one difference
+        each, exact to rounding whatever the step. An int or a slice names entries of an array, a key or a tuple of keys an array
+        in a tree (entries of it may follow); where several arguments are differentiated a path starts with the position of one.
+        One direction more in every call checks it; ValueError where f is not linear.
 
     Returns
     -------
@@ -308,7 +314,8 @@ def jacobian(
            [0., 4.]])
     """
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
-    return _made(Jacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, out=out, **given)
+    given |= {"out": out, "linear": linear}
+    return _made(Jacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, **given)
 
 
 def jacrev(
@@ -324,6 +331,7 @@ def jacrev(
     out: Any = None,
     sparsity: Any = None,
     verify_pattern: Any = True,
+    linear: Any = None,
     **options: Any,
 ) -> Any:
     """Jacobian with the signature and the rules of ``jax.jacrev``; see :func:`jacobian`.
@@ -336,7 +344,8 @@ def jacrev(
     array([[2., 3.]])
     """
     given = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int, "full_output": full_output}
-    return _made(ReverseJacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, out=out, **given)
+    given |= {"out": out, "linear": linear}
+    return _made(ReverseJacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, **given)
 
 
 def jacfwd(
@@ -351,6 +360,7 @@ def jacfwd(
     out: Any = None,
     sparsity: Any = None,
     verify_pattern: Any = True,
+    linear: Any = None,
     **options: Any,
 ) -> Any:
     """Jacobian with the signature and the rules of ``jax.jacfwd``; see :func:`jacobian`.
@@ -362,7 +372,7 @@ def jacfwd(
     >>> arraydiff.jacfwd(lambda x: x[:1] * x[1])(np.array([3.0, 2.0]))
     array([[2., 3.]])
     """
-    given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output, "out": out}
+    given = {"has_aux": has_aux, "holomorphic": holomorphic, "full_output": full_output, "out": out, "linear": linear}
     return _made(ForwardJacobian, fun, argnums, config, options, in_axes, sparsity, verify_pattern, **given)
 
 

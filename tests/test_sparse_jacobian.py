@@ -12,7 +12,8 @@ import pytest
 import arraydiff as ad
 from arraydiff import Status
 from arraydiff.sparse import Sparsity, SparsityError, Triplets
-from arraydiff.sparse.seeds import NO_LINE, numbered
+from arraydiff.sparse.order import NO_LINE
+from arraydiff.sparse.seeds import numbered
 from tests.helpers import Backend, Recorder, assert_like, tonumpy
 
 N = 40
@@ -105,10 +106,27 @@ def test_points_do_not_depend_on_the_number_of_parameters(method: str) -> None:
     assert method == "richardson" or points[0] == points[1]
 
 
-def test_the_cheapest_way_takes_nine_points_with_bars_and_check() -> None:
+@pytest.mark.parametrize(("method", "points"), [("forward", 7), ("backward", 7), ("central", 10)])
+def test_stencils_take_three_points_for_bars_and_check_beside_f_and_the_columns(method: str, points: int) -> None:
     recorder = Recorder(chain)
-    result = ad.jacobian(recorder, sparsity=band(), method="forward").result(X)
-    assert result.function_points == recorder.points == 9
+    result = ad.jacobian(recorder, sparsity=band(), method=method, bounds=(0.0, None)).result(X)
+    assert result.function_points == recorder.points == points
+
+
+@pytest.mark.parametrize("method", ["forward", "backward", "central"])
+@pytest.mark.parametrize("room", [1e-3, 1e-5, 1e-7, 1e-9, 0.0])
+def test_where_a_bound_is_near_the_check_has_points_of_its_own_inside(method: str, room: float) -> None:
+    lower, upper = X - 1, X + 1
+    lower[3], upper[9] = X[3] - room, X[9] + room
+    recorder = Recorder(chain)
+    result = ad.jacobian(recorder, sparsity=band(), method=method, bounds=(lower, upper), unreliable="ignore").result(X)
+    for x in recorder.seen:
+        assert ((lower <= x) & (x <= upper)).all()
+    if room:
+        error = np.abs(result.jacobian.toarray() - exact())[band()]
+        assert np.mean(error <= result.error_estimate) > 0.9  # of stencils no more is claimed
+    with pytest.raises(SparsityError, match="row 20"):
+        ad.jacobian(chain, sparsity=without((20, 21)), method=method, bounds=(lower, upper), unreliable="ignore")(X)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arraydiff._typing import Array
+from arraydiff.agreement import compared
 from arraydiff.backends import Backend
 from arraydiff.problem import Problem
 from arraydiff.result import Status
@@ -18,15 +18,6 @@ from arraydiff.seam import Prepared
 from arraydiff.sparse.compressed import Along, Entries, along_rows
 from arraydiff.sparse.pattern import Ints
 from arraydiff.sparse.seeds import Seeds
-
-TIMES_THE_BARS = 8.0
-"""By how much more than its error bars a row must be off: they are meant to hold in 95 % of entries, not in all of 100 000."""
-
-SUM_ROUNDING = 4.0
-"""eps of the sum of what a row's entries do: more than it is rounded by, for rows of any length in practice."""
-
-SAMPLE = 2**12
-"""Rows of which the middle one is taken: of more, evenly spaced ones."""
 
 NAMED = 5
 """Rows that a message names."""
@@ -64,7 +55,8 @@ def verdict(
     nothing = xp.zeros_like(finite)
     failing, unchecked, gap, allowed = nothing, nothing, None, None
     for one in along:
-        off, may = _compared(here, problem.eps, seeds, entries, one)
+        sums = along_rows(here, seeds, entries.values, entries.error, one.direction)
+        off, may = compared(here, problem.eps, sums, one.column, one.error)
         bad = finite & (off > may)
         unchecked = unchecked | (finite & ~(xp.isfinite(off) & xp.isfinite(may)))
         gap, allowed = (off, may) if gap is None else (xp.where(bad, off, gap), xp.where(bad, may, allowed))
@@ -76,29 +68,6 @@ def verdict(
     offs, mays = here.as_numpy(gap)[rows], here.as_numpy(allowed)[rows]
     worst = int(np.argmax(offs))
     return Verdict(rows, float(offs[worst]), float(mays[worst]), counts[1])
-
-
-def _compared(here: Backend, eps: float, seeds: Seeds, entries: Entries, one: Along) -> tuple[Array, Array]:
-    """(m,) by how much each row is off along v, and by how much it may be."""
-    xp = here.xp
-    made, size, bars = along_rows(here, seeds, entries.values, entries.error, one.direction)
-    off = xp.abs(made - one.column)
-    bars = bars + one.error + SUM_ROUNDING * eps * size
-    return off, TIMES_THE_BARS * xp.maximum(bars, typical(here, bars, size) * size)
-
-
-def typical(here: Backend, bars: Array, size: Array) -> Array:
-    """(1,) the middle one of the rows' bars over what the rows do; where truncation cancels along v, its own bar says little."""
-    xp, stride = here.xp, int(size.shape[0]) // SAMPLE + 1
-    bars, size = bars[::stride], size[::stride]
-    rows = int(size.shape[0])
-    if not rows:
-        return size
-    sound = (size > 0) & xp.isfinite(bars)
-    share = xp.where(sound, bars / xp.where(sound, size, xp.ones_like(size)), xp.zeros_like(size))
-    count = xp.sum(xp.astype(sound, here.index_dtype))
-    middle = xp.reshape(rows - 1 - count // 2, (1,))  # the others are zeros, and come first
-    return xp.take(xp.sort(share), xp.where(middle < 0, xp.zeros_like(middle), middle))
 
 
 def unresolved(here: Backend, pattern_rows: Ints, rows: Ints, entries: Entries) -> Entries:

@@ -11,7 +11,7 @@ import numpy as np
 
 from arraydiff.sparse.clashes import checked, numbered
 from arraydiff.sparse.greedy import Lists, by_saturation, first_fit, largest_first, numbers
-from arraydiff.sparse.linear import repeating
+from arraydiff.sparse.linear import modular, repeating
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.search import one_fewer
 from arraydiff.sparse.star import recovery, restricted, stars
@@ -42,7 +42,11 @@ def coloured(pattern: Pattern) -> Ints:
 
     Attempts from cheap to dear, until one needs as many colours as the longest row has entries: none can do with fewer.
     """
-    core, bound = _core(pattern), int(pattern.lengths.max(initial=0))
+    bound = int(pattern.lengths.max(initial=0))
+    repeated = modular(pattern, max(bound, 1))  # bands need no more
+    if repeated is not None:
+        return numbered(pattern, repeated)
+    core = _core(pattern)
     repeated = repeating(core, [max(bound, 1)])
     if repeated is not None:
         return numbered(pattern, repeated)

@@ -7,6 +7,7 @@ that are to blame are lost.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +18,10 @@ from arraydiff.engine import Wanted, pushed_on
 from arraydiff.evaluator import Evaluator
 from arraydiff.problem import Problem
 from arraydiff.result import SMALL_SHARE, Status
-from arraydiff.seam import Prepared, Pushforward, Rounds
-from arraydiff.sparse.pattern import Ints
-from arraydiff.sparse.seeds import NO_LINE, Seeds, numbered
+from arraydiff.seam import Prepared, Pushforward, Rounds, Seen
+from arraydiff.sparse.order import NO_LINE
+from arraydiff.sparse.pattern import Ints, Pattern
+from arraydiff.sparse.seeds import Seeds, numbered
 
 ENTRY = 42
 """Bytes of an entry: value, bar and flag, twice while they are sorted, and its place."""
@@ -56,6 +58,12 @@ class Along:
     status: Array
 
 
+def seen_along(seen: Seen) -> Along:
+    """The same of what a strategy saw anyhow."""
+    pushed = seen.pushed
+    return Along(seen.direction, pushed.columns[:, 0], pushed.error[:, 0], pushed.status[:, 0])
+
+
 @dataclass(frozen=True, eq=False)
 class Recovered:
     """What all lines gave."""
@@ -65,6 +73,36 @@ class Recovered:
     steps: Array  # (n,) as taken; 0 where a column was not moved
     along: tuple[Along, ...]
     lost: np.ndarray | None = None  # (n,) bool: columns at which f failed, though it is finite at x; None: none
+
+
+class Scattered:
+    """Values, bars and flags of a pattern's entries, put line by line; those of no line are 0 and FIXED."""
+
+    def __init__(self, here: Backend, seeds: Seeds, dtype: Any) -> None:
+        xp, nnz = here.xp, seeds.pattern.nnz
+        self.here, self.order, self.fills = here, seeds.order, (0, 0, int(Status.FIXED))
+        still, self.kinds = int(seeds.order.starts[0]), (dtype, dtype, xp.int16)
+        self.written = isinstance(xp.zeros((0,), device=here.device), np.ndarray)
+        size = nnz if self.written else still
+        pairs = zip(self.fills, self.kinds, strict=True)
+        self.parts = [[xp.full((size,), fill, dtype=kind, device=here.device)] for fill, kind in pairs]
+
+    def put(self, line: int, *entries: Array) -> None:
+        """Those of one line, in turn."""
+        places = self.order.entries[self.order.of(line)] if self.written else None
+        for part, new in zip(self.parts, entries, strict=True):
+            if places is None:
+                part.append(new)
+            else:
+                part[0][places] = new
+
+    def filled(self) -> list[Array]:
+        """In the order of the pattern."""
+        parts, self.parts, xp = self.parts, [], self.here.xp
+        if self.written:
+            return [part[0] for part in parts]
+        back = self.here.indices(self.order.back)
+        return [xp.take(xp.concat(part), back) for part in parts]
 
 
 class EntriesCollector:
@@ -78,7 +116,7 @@ class EntriesCollector:
         self.x, self.sizes = self._brought(problem.x, seeds.sizes.signed)
         self.turned = None if seeds.sizes.turned is None else self._brought(seeds.sizes.turned)[0]
         self.largest = self.here.xp.zeros_like(self._brought(prepared.value)[0])
-        self.parts: list[Entries] = []
+        self.parts = Scattered(self.here, seeds, self.x.dtype)
         self.steps: list[Array] = []
         self.along: list[Along] = []
 
@@ -95,49 +133,37 @@ class EntriesCollector:
             if self.done < self.seeds.count:
                 size = xp.abs(column[0])
                 self.largest = xp.maximum(self.largest, xp.where(xp.isfinite(size), size, xp.zeros_like(size)))
-                self.parts.append(self._entries(self.done, *column, steps[k]))
+                self.parts.put(self.done, *self._entries(self.done, *column, steps[k]))
                 self.steps.append(steps[k])
             else:
                 direction = self._brought(self.seeds.checks[self.done - self.seeds.count])[0]
                 self.along.append(Along(direction, *(self.here.copy(part) for part in column)))
             self.done += 1
 
-    def _entries(self, line: int, column: Array, error: Array, status: Array, step: Array) -> Entries:
-        """Those that this line gives, of J itself."""
-        xp, pattern, places = self.here.xp, self.seeds.pattern, self.seeds.places(line)
-        rows, cols = self.here.indices(pattern.rows[places]), self.here.indices(pattern.cols[places])
+    def _entries(self, line: int, column: Array, error: Array, status: Array, step: Array) -> list[Array]:
+        """Values, bars and flags that this line gives, of J itself."""
+        xp, order = self.here.xp, self.seeds.order
+        mine = order.of(line)
+        rows, cols = self.here.indices(order.rows[mine]), self.here.indices(order.cols[mine])
         size = xp.take(self.sizes, cols)
         value, far = xp.take(column, rows) / size, xp.abs(size)
         bar, flags = xp.take(error, rows) / far, xp.take(status, rows)
-        if self.seeds.sizes.shrunk and not self.exact:
+        if self.seeds.sizes.shrunk and not self.exact and line >= self.seeds.straight_count:
             rounded = ROUNDING * self.problem.eps * xp.abs(xp.take(self.x, cols)) / (far * xp.abs(step))
             bar = bar + xp.where(rounded > 0, rounded * xp.abs(value), xp.zeros_like(bar))
         if self.turned is not None:
             sided = xp.take(self.turned, cols)
             flags = xp.bitwise_or(flags, xp.astype(sided, flags.dtype) * int(Status.ONE_SIDED))
-        return Entries(value, bar, flags, far)
+        return [value, bar, flags]
 
     def finish(self) -> Recovered:
         """All entries that were given, in the order of the pattern, and fixed ones among them."""
-        xp, seeds = self.here.xp, self.seeds
-        still = seeds.order[: seeds.starts[0]]
-        none = xp.zeros((still.size,), dtype=self.x.dtype, device=self.here.device)
-        fixed = xp.full((still.size,), int(Status.FIXED), dtype=xp.int16, device=self.here.device)
-        parts = [Entries(none, none, fixed, xp.ones_like(none)), *self.parts]
-        back = np.empty_like(seeds.order)
-        back[seeds.order] = np.arange(back.size)
-        index, rows = self.here.indices(back), self.here.indices(seeds.pattern.rows)
-        whole = Entries(
-            **{
-                item.name: xp.take(xp.concat([getattr(part, item.name) for part in parts]), index)
-                for item in fields(Entries)
-            }
-        )
-        self.parts = []
-        whole = replace(whole, floor=SMALL_SHARE * xp.take(self.largest, rows) / whole.floor)
-        return Recovered(
-            whole, np.flatnonzero(seeds.lines[seeds.pattern.cols] != NO_LINE), self._steps(), tuple(self.along)
-        )
+        xp, seeds, here = self.here.xp, self.seeds, self.here
+        values, error, status = self.parts.filled()
+        rows, cols = here.indices(seeds.pattern.rows), here.indices(seeds.pattern.cols)
+        floor = xp.take(SMALL_SHARE * self.largest, rows) / xp.take(xp.abs(self.sizes), cols)
+        moved = np.flatnonzero(seeds.lines[seeds.pattern.cols] != NO_LINE)
+        return Recovered(Entries(values, error, status, floor), moved, self._steps(), tuple(self.along))
 
     def _steps(self) -> Array:
         """(n,) of the columns, from those of the lines."""
@@ -161,7 +187,7 @@ def recovered(
         lines = _parted(seeds, failed)
         if lines is None:
             break
-        seeds = Seeds(seeds.pattern, lines, seeds.sizes)
+        seeds = seeds.on(lines)
         again = yield from pushed_lines(problem, config, prepared, seeds, evaluator)
         whole = _amended(here, whole, again, lines != NO_LINE)
     return replace(whole, lost=lost) if lost.any() else whole
@@ -180,7 +206,7 @@ def pushed_lines(
     problem: Problem, config: DifferentiationConfig, prepared: Prepared, seeds: Seeds, evaluator: Evaluator
 ) -> Rounds[Recovered]:
     collector = EntriesCollector(problem, prepared, seeds)
-    wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make)
+    wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, runs=seeds.runs)
     yield from pushed_on(problem, config, prepared, wanted, evaluator, collector)
     return collector.finish()
 
@@ -222,22 +248,56 @@ def _parted(seeds: Seeds, failed: np.ndarray) -> Ints | None:
 
 
 def along_rows(here: Backend, seeds: Seeds, values: Array, error: Array, vector: Array) -> tuple[Array, Array, Array]:
-    """(m,) of each row: the product with a vector (n,), the sum of its sizes, and that of its bars; line by line."""
+    """(m,) of each row: the product with a vector (n,), the sum of its sizes, and that of its bars."""
     xp, pattern = here.xp, seeds.pattern
+    if isinstance(vector, np.ndarray) and vector.all():
+        return _products(pattern, values, error, vector)
+    times = xp.take(vector, here.indices(pattern.cols))
+    still = times == 0  # what is lost counts where it is moved
+    value, bar = (xp.where(still, xp.zeros_like(part), part) for part in (values * times, error * xp.abs(times)))
+    return _by_rows(here, seeds, value), _by_rows(here, seeds, xp.abs(value)), _by_rows(here, seeds, bar)
+
+
+def _products(
+    pattern: Pattern, values: np.ndarray, error: np.ndarray, vector: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same on the host, where all columns move: by SciPy, where it is there."""
+    far = np.abs(vector)
+    pairs = (values, vector), (np.abs(values), far), (error, far)
+    try:
+        from scipy.sparse import csr_array
+    except ImportError:
+        made, size, bars = (_stretches(part * times[pattern.cols], pattern) for part, times in pairs)
+        return made, size, bars
+    made, size, bars = (csr_array((part, *pattern.narrow), shape=pattern.shape) @ times for part, times in pairs)
+    return made, size, bars
+
+
+def _by_rows(here: Backend, seeds: Seeds, entries: Array) -> Array:
+    """(m,) the sums of the rows of entries (nnz,); line by line where a library sums no stretches."""
+    xp, pattern, order = here.xp, seeds.pattern, seeds.order
     m = pattern.shape[0]
-    none = xp.zeros((m,), dtype=values.dtype, device=here.device)
-    totals = [none, none, none]
+    if isinstance(entries, np.ndarray):
+        return _stretches(entries, pattern)
+    total = xp.zeros((m,), dtype=entries.dtype, device=here.device)
     for line in range(seeds.count if m else 0):
-        places = seeds.places(line)
-        index, times = here.indices(places), xp.take(vector, here.indices(pattern.cols[places]))
-        value, bar = xp.take(values, index) * times, xp.take(error, index) * xp.abs(times)
-        still = times == 0  # what is lost counts where it is moved
-        value, bar = (xp.where(still, xp.zeros_like(part), part) for part in (value, bar))
-        parts = [value, xp.abs(value), bar]
-        if places.size < m:  # rows without an entry on this line; else their order is that of the pattern
-            slots = np.full(m, places.size, dtype=np.int64)
-            slots[pattern.rows[places]] = np.arange(places.size)
-            where = here.indices(slots)
-            parts = [xp.take(xp.concat([part, none[:1]]), where) for part in parts]
-        totals = [total + part for total, part in zip(totals, parts, strict=True)]
-    return totals[0], totals[1], totals[2]
+        mine = order.of(line)
+        part = xp.take(entries, here.indices(order.entries[mine]))
+        if part.shape[0] < m:  # rows without an entry on this line; else their order is that of the pattern
+            slots = np.full(m, part.shape[0], dtype=np.int64)
+            slots[order.rows[mine]] = np.arange(part.shape[0])
+            part = xp.take(xp.concat([part, total[:1] * 0]), here.indices(slots))
+        total = total + part
+    return total
+
+
+def _stretches(entries: np.ndarray, pattern: Pattern) -> np.ndarray:
+    """(m,) the sums of the rows, on the host."""
+    starts, some = pattern.indptr[:-1], pattern.lengths > 0
+    if some.all() and starts.size:
+        sums: np.ndarray = np.add.reduceat(entries, starts)
+        return sums
+    total = np.zeros(pattern.shape[0], dtype=entries.dtype)
+    if some.any():
+        total[some] = np.add.reduceat(entries, starts[some])
+    return total

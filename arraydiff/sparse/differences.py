@@ -9,6 +9,7 @@ from time import perf_counter
 import numpy as np
 
 from arraydiff._typing import Array
+from arraydiff.agreement import compared
 from arraydiff.collectors import Dense, DenseCollector
 from arraydiff.config import DifferentiationMethod
 from arraydiff.directions import Columns, Lines, ray
@@ -18,11 +19,12 @@ from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.rounds import lockstep
 from arraydiff.seam import Prepared, Pushforward, Rounds, Strategy
-from arraydiff.sparse.checking import SUM_ROUNDING, TIMES_THE_BARS, named, typical
+from arraydiff.sparse.checking import named
 from arraydiff.sparse.curved import Curved, Items, along, entries_of, sloping
+from arraydiff.sparse.order import NO_LINE
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.request import MOST_REPAIRS, Request, SparseDerivative
-from arraydiff.sparse.seeds import NO_LINE, seeds_of, sizes_of
+from arraydiff.sparse.seeds import seeds_of, sizes_of
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.strategies.second_order import SecondOrder
 from arraydiff.strategies.turned_once import TurnedOnce
@@ -127,7 +129,7 @@ class CurvedRequest(Request):
         sizes = sizes_of(problem, self.config)
         direction = ray(replace(problem, step=None), another).at[:, 0]
         if self.terms:
-            seeds = seeds_of(known.pattern, known.colours, free, sizes)
+            seeds = seeds_of(known.order, free, sizes)
             items = Items.of_terms(known.pattern, seeds.lines != NO_LINE)
             items = items.diagonal() if self.diagonal else items
             frame: Lines = seeds.make(problem, range(seeds.count)) if seeds.count else Columns(problem, ())
@@ -214,16 +216,15 @@ class CurvedRequest(Request):
             sides.append((prepared.beside_first, sloping(here, curved, ratio, slopes), False))
         if prepared.beside is not None and not self.diagonal:
             sides.append((prepared.beside, along(here, curved, ratio, found.parts), True))
-        for beside, (made, size, bars), bent in sides:
+        for beside, sums, bent in sides:
             column, error, status = self._brought(beside.columns[:, 0], beside.error[:, 0], beside.status[:, 0])
-            bars = bars + error + SUM_ROUNDING * self.problem.eps * size
-            may = TIMES_THE_BARS * xp.maximum(bars, typical(here, bars, size) * size)
+            (off, may), size = compared(here, self.problem.eps, sums, column, error), sums[1]
             largest = xp.max(xp.where(xp.isfinite(size), size, xp.zeros_like(size)))
             may = xp.maximum(may, xp.full_like(may, self.problem.eps) * largest)  # less is lost when terms are added
             if not self.terms:  # nothing else tells whether bars are too small
                 sided = (status & int(Status.ONE_SIDED)) != 0
                 may = xp.maximum(may, xp.where(sided, FAR * size, NEAR * size))
-            yield Compared(xp.abs(made - column), may, size, bent)
+            yield Compared(off, may, size, bent)
 
     def _more(self, found: Found, known: Sparsity, times: int) -> Rounds[Sparsity | None]:
         """The pattern of the terms with what they lack; None where nothing is found.

@@ -15,6 +15,7 @@ from arraydiff.seam import Prepared, Rounds
 from arraydiff.sparse.checking import Verdict, verdict
 from arraydiff.sparse.colouring import recovery
 from arraydiff.sparse.compressed import Along, Entries, Recovered
+from arraydiff.sparse.order import Order
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.request import Made, Request
 from arraydiff.sparse.seeds import Seeds
@@ -59,7 +60,7 @@ class GradientRequest(Request):
         return int(known.star.max(initial=-1)) + 1
 
     def _lined(self, known: Sparsity, real: bool = True) -> Seeds:
-        return self._seeds(sources_of(known, self.free).pattern, known.star, real=real)
+        return self._seeds(Order(sources_of(known, self.free).pattern, known.star), real=real)
 
     def _whole(self, known: Sparsity, got: Recovered) -> Recovered:
         xp, places = self.here.xp, self.here.indices(sources_of(known, self.free).places)
@@ -75,7 +76,7 @@ class GradientRequest(Request):
     def _verdict(
         self, prepared: Prepared, known: Sparsity, seeds: Seeds, got: Recovered, along: tuple[Along, ...]
     ) -> Verdict:
-        seeds = Seeds(known.pattern, known.colours, seeds.sizes)
+        seeds = Seeds(known.order, seeds.sizes)
         return verdict(self.problem, prepared, seeds, got.entries, along, np.flatnonzero(self.free))
 
     def _confirmed(self, made: Made) -> Rounds[Made]:

@@ -20,9 +20,10 @@ from arraydiff.evaluator import Evaluator
 from arraydiff.result import DerivativeResult
 from arraydiff.sparse.differences import CurvedRequest
 from arraydiff.sparse.gradients import GradientRequest
-from arraydiff.sparse.jacobian import SparseJacobian, free_of, refuse
+from arraydiff.sparse.jacobian import SparseJacobian, refuse
 from arraydiff.sparse.request import Request, SparseDerivative
 from arraydiff.sparse.results import SparseHessianResult
+from arraydiff.sparse.sources import Source, free_of
 from arraydiff.sparse.sparsity import Sparsity
 
 CHOOSING = (DifferentiationMethod.ADAPTIVE, DifferentiationMethod.COMPLEX_STEP, DifferentiationMethod.RICHARDSON)
@@ -45,12 +46,8 @@ class SparseHessian(SparseJacobian):
 class ByGradient(SparseHessian):
     """By differences of the user's gradient."""
 
-    def __init__(self, fun: Callable[..., Any], options: Options, title: str, sparsity: Any, verify: Any) -> None:
-        super().__init__(fun, options, title, sparsity, verify)
-        self.given = symmetric(self.given)
-
-    def _traced(self, bound: Bound) -> Sparsity:
-        return symmetric(super()._traced(bound)) or Sparsity.from_pattern(())
+    def _source(self, sparsity: Any) -> Source:
+        return Source(sparsity, symmetric)
 
     def _directions(self, known: Sparsity) -> int:
         return int(known.star.max(initial=-1)) + 1
@@ -72,16 +69,15 @@ class ByValues(SparseHessian):
             raise ValueError(
                 f"{title} chooses its own steps here: leave method, step_size and relative_step out, or pass gradient="
             )
-        self._check_way()
-
-    def _check_way(self) -> None:
-        if self.way or self.verify == "repair":
-            wanted = f"sparsity={self.way!r}" if self.way else "verify_pattern='repair'"
+        if not self.terms and (self.source.way or self.verify == "repair"):
+            wanted = f"sparsity={self.source.way!r}" if self.source.way else "verify_pattern='repair'"
             raise ValueError(
                 f"{wanted} wants more than one value to tell entries by: pass gradient=, or have f return the terms of its sum "
                 "and pass terms=True, or pass the whole pattern"
             )
-        self.given = symmetric(self.given)
+
+    def _source(self, sparsity: Any) -> Source:
+        return Source(sparsity) if self.terms else Source(sparsity, symmetric)
 
     def _request(self, bound: Bound, evaluator: Evaluator) -> Request:
         config, free = self.options.config, free_of(bound)
@@ -107,9 +103,6 @@ class ByTerms(ByValues):
 
     terms = True
 
-    def _check_way(self) -> None:
-        pass
-
     def _paths(self, derivative: SparseDerivative) -> Callable[[int], str]:
         return lambda row: f"d2 sum f / d x{derivative.problem.call.layout.path(row)}"
 
@@ -127,10 +120,8 @@ class DiagonalByTerms(ByTerms):
         return self._assembled(bound, bound.layout, flat, "value")
 
 
-def symmetric(known: Sparsity | None) -> Sparsity | None:
+def symmetric(known: Sparsity) -> Sparsity:
     """A pattern of which a triangle may have been given."""
-    if known is None:
-        return None
     if known.shape[0] != known.shape[1]:
         raise ValueError(
             f"sparsity of a Hessian must be square, got shape {known.shape}; that of the terms of a sum goes with terms=True"

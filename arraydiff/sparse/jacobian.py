@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, NoReturn
 
-import numpy as np
-
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
 from arraydiff.binding import Bound
@@ -15,13 +13,13 @@ from arraydiff.callables import Options, Transform, config_of
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import Derivative
 from arraydiff.evaluator import Evaluator
+from arraydiff.linear import linear_of
 from arraydiff.result import DerivativeResult
 from arraydiff.sparse.request import Request, SparseDerivative
 from arraydiff.sparse.results import SparseJacobianResult, matrix_of
+from arraydiff.sparse.sources import Source, check_inputs, checked_verify, free_of, mask_of
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.sparse.story import SparseStory
-
-WAYS = ("detect", "trace")
 
 
 class SparseJacobian(Transform):
@@ -33,21 +31,15 @@ class SparseJacobian(Transform):
     def __init__(self, fun: Callable[..., Any], options: Options, title: str, sparsity: Any, verify: Any) -> None:
         self.title = title  # type: ignore[misc]
         super().__init__(fun, options)
-        if not (verify is True or verify is False or verify == "repair"):
-            raise ValueError(f"verify_pattern must be True, 'repair' or False, got {verify!r}")
-        if isinstance(sparsity, str) and sparsity not in WAYS:
-            raise ValueError(f"sparsity must be 'detect', 'trace', a pattern or a Sparsity, got {sparsity!r}")
-        self.verify = verify
-        self.way = sparsity if isinstance(sparsity, str) else ""
-        self.given = (
-            None if self.way else sparsity if isinstance(sparsity, Sparsity) else Sparsity.from_pattern(sparsity)
-        )
-        self.found: dict[str, Sparsity] = {}  # what was detected, traced or repaired, for later calls
+        self.verify, self.source = checked_verify(verify), self._source(sparsity)
+
+    def _source(self, sparsity: Any) -> Source:
+        return Source(sparsity)
 
     def forget(self) -> None:
         """Forget what was learnt of `fun`, its pattern too where it was found."""
         super().forget()
-        self.found.clear()
+        self.source.forget()
 
     def measure(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not offered."""
@@ -63,48 +55,20 @@ class SparseJacobian(Transform):
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], bare: bool = False) -> tuple[Bound, Derivative]:
         bound = self._bind(args, kwargs)
-        self._check_inputs(bound)
+        check_inputs(bound, self.title)
         problem, config = bound.problem, self.options.config
         with problem.backend.on_device(), problem.backend.quietly():
             evaluator = Evaluator(problem, config, self._check_output)
-            known = self.found.get("pattern", self.given)
-            if known is None and self.way == "trace":
-                known = self._traced(bound)
+            known = self.source.known(bound)
             evaluator.know(self.options.f0)
             derivative = evaluator.drive(self._request(bound, evaluator).derivation(known))
-        if derivative.sparsity is not self.given:
-            self.found["pattern"] = derivative.sparsity
+        self.source.keep(derivative.sparsity)
         self._noted(derivative)
         return bound, derivative
 
     def _request(self, bound: Bound, evaluator: Evaluator) -> Request:
-        return Request(bound.problem, self.options.config, free_of(bound), self.verify, evaluator)
-
-    def _traced(self, bound: Bound) -> Sparsity:
-        call = bound.problem.call
-        if not call.plain:
-            raise TypeError("sparsity='trace' takes a function of one array (n,): pass sparsity='detect'")
-
-        def of_one(x: Any) -> Any:
-            args, kwargs = call._placed((x,))
-            return call._parted(call.fun(*args, **kwargs))[0]
-
-        return Sparsity.trace(of_one, call.backend.as_numpy(bound.problem.x))
-
-    def _check_inputs(self, bound: Bound) -> None:
-        layout = bound.layout
-        if layout.has_complex or any(leaf.constant is not None for leaf in layout.leaves):
-            raise TypeError(f"{self.title} with sparsity= requires real floating inputs: leave sparsity out for others")
-        if bound.problem.call.measured:
-            raise TypeError(
-                f"{self.title} with sparsity= takes a function of yours, not a derivative: pass sparsity= to hessian, or leave "
-                "it out"
-            )
-        if bound.problem.backend.deferred:
-            raise ValueError(
-                f"{self.title} with sparsity= checks values, which are not there inside jax.jit or on lazy arrays: call it "
-                "outside, or leave sparsity out there"
-            )
+        straight = mask_of(bound.problem, linear_of(bound, self.options.argnums, self.options.linear))
+        return Request(bound.problem, self.options.config, free_of(bound), self.verify, evaluator, straight)
 
     def _check_output(self, bound_backend: Any, layout: Layout) -> None:
         if layout.has_complex:
@@ -155,15 +119,6 @@ class SparseJacobian(Transform):
     def _paths(self, derivative: SparseDerivative) -> Callable[[int], str]:
         """How rows of entries are called."""
         return lambda row: f"d f{derivative.output.layout.path(row)}"
-
-
-def free_of(bound: Bound) -> np.ndarray:
-    """(n,) bool: the parameters that can move."""
-    if len(bound.index) == bound.problem.n:
-        return np.ones(bound.problem.n, dtype=np.bool_)
-    free = np.zeros(bound.problem.n, dtype=np.bool_)
-    free[np.asarray(bound.index, dtype=np.int64)] = True
-    return free
 
 
 def refuse(given: dict[str, Any], names: tuple[str, ...], beside: str = "sparsity=") -> None:

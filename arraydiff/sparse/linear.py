@@ -31,7 +31,7 @@ def repeating(pattern: Pattern, counts: Iterable[int]) -> Ints | None:
     """Colours that repeat along the columns, or along each axis of a grid, with the first of `counts` that will do."""
     stencil = _stencil(pattern)
     for count in counts:
-        colours = _modular(pattern, count)
+        colours = modular(pattern, count)
         if colours is None and stencil is not None:
             colours = _on_grid(pattern, stencil, count)
         if colours is not None:
@@ -39,7 +39,7 @@ def repeating(pattern: Pattern, counts: Iterable[int]) -> Ints | None:
     return None
 
 
-def _modular(pattern: Pattern, count: int) -> Ints | None:
+def modular(pattern: Pattern, count: int) -> Ints | None:
     """Column j gets colour j mod `count`."""
     rows, cols = pattern.rows, pattern.cols
     if clashes(rows[:HEAD], cols[:HEAD] % count) or clashes(rows, cols % count):

@@ -71,6 +71,12 @@ class Pattern:
         return _starts(self.cols[self.by_columns], self.shape[1])
 
     @cached_property
+    def narrow(self) -> tuple[np.ndarray, np.ndarray]:
+        """Columns and starts of rows as SciPy keeps them: 32 bits where they do."""
+        kind = np.int32 if max(self.nnz, *self.shape) < 2**31 else np.int64
+        return self.cols.astype(kind), self.indptr.astype(kind)
+
+    @cached_property
     def symmetric(self) -> bool:
         """Whether (j, i) is an entry wherever (i, j) is."""
         square = self.shape[0] == self.shape[1]

@@ -8,24 +8,32 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from arraydiff.agreement import TIMES_THE_BARS
 from arraydiff.backends import Backend
 from arraydiff.collectors import Dense
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import ray, x_itself
+from arraydiff.directions import x_itself
 from arraydiff.engine import Derivative, Wanted, opened, unless_all_failed
 from arraydiff.errors import SparsityError
 from arraydiff.evaluator import Evaluator
+from arraydiff.linear import not_linear
 from arraydiff.problem import Problem
 from arraydiff.rounds import lockstep
-from arraydiff.seam import Prepared, Rounds
+from arraydiff.seam import Prepared, Rounds, Strategy
 from arraydiff.sparse.checking import UNCHECKED, Verdict, named, unresolved, verdict
 from arraydiff.sparse.colouring import coloured
-from arraydiff.sparse.compressed import Along, Recovered, pushed_lines, recovered
+from arraydiff.sparse.compressed import Along, Entries, Recovered, pushed_lines, recovered, seen_along
+from arraydiff.sparse.order import NO_LINE, Order
 from arraydiff.sparse.pattern import Ints, Pattern
-from arraydiff.sparse.seeds import NO_LINE, Seeds, checks_of, seeds_of, sizes_of
+from arraydiff.sparse.seeds import Seeds, checks_of, seeds_of, sizes_of, straightened
 from arraydiff.sparse.sparsity import Sparsity
-from arraydiff.strategies.hosted import on_host
+from arraydiff.strategies import strategy_of
+from arraydiff.strategies.adaptive import Adaptive
+from arraydiff.strategies.complex_step import ComplexStep
 from arraydiff.strategies.richardson import Richardson
+from arraydiff.strategies.stencil import Stencil
+from arraydiff.strategies.stencil_ray import HIGHEST
+from arraydiff.strategies.straight import WithStraight
 from arraydiff.vouching import Judged, tolerance
 
 FEW_COLUMNS = 16
@@ -59,6 +67,16 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """Entries that the check lets pass, where recovery computes."""
+
+    prepared: Prepared
+    sparsity: Sparsity
+    got: Recovered
+    repaired: Ints  # rows
+
+
+@dataclass(frozen=True)
 class Request:
     """One call."""
 
@@ -69,6 +87,7 @@ class Request:
     free: np.ndarray
     verify: Any
     evaluator: Evaluator
+    straight: np.ndarray | None = None  # (n,) bool: the parameters in which f is linear
 
     @property
     def here(self) -> Backend:
@@ -77,22 +96,25 @@ class Request:
         return backend if backend.host is None else backend.host
 
     def derivation(self, known: Sparsity | None) -> Rounds[SparseDerivative]:
-        """The Jacobian, checked; a pattern that is ours to mend grows until it explains what f does."""
-        started, notes = perf_counter(), list[str]()
+        """The Jacobian, checked, in the library of x."""
+        started = perf_counter()
+        checked = yield from self.checked(known)
+        return self._finished(checked, started)
+
+    def checked(self, known: Sparsity | None) -> Rounds[Checked]:
+        """The entries, checked; a pattern that is ours to mend grows until it explains what f does."""
+        notes = list[str]()
         if known is None:
             known = yield from self._detected()
         self._fits(known, self.problem.n, 1)
         seeds = self._lined(known)
-        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, ray=self.verify is not False)
+        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, strategy=self._strategy(seeds))
         prepared = yield from opened(self.problem, self.config, wanted, self.evaluator)
         self._fits(known, int(prepared.value.shape[0]), 0)
         repaired = list[Ints]()
-        if prepared.method is DifferentiationMethod.COMPLEX_STEP and self.problem.lower is not None:
+        if prepared.method is DifferentiationMethod.COMPLEX_STEP and seeds.sizes.limited:
             seeds = self._lined(known, real=False)  # imaginary parts know no bounds
-        beside = self._on_ray(prepared)
-        if beside is not None:
-            seeds = replace(seeds, checks=())
-        made = yield from self._made(prepared, known, seeds, beside)
+        made = yield from self._made(prepared, known, seeds)
         while made.rows.size:
             made = yield from self._confirmed(made)
             rows = made.rows
@@ -112,7 +134,8 @@ class Request:
             made = yield from self._made(prepared, grown, seeds)
         unless_all_failed(self.evaluator)
         notes += self._notes(made)
-        return self._finished(replace(prepared, notes=(*prepared.notes, *notes)), made, repaired, started)
+        rows = np.unique(np.concatenate(repaired)) if repaired else np.zeros(0, dtype=np.int64)
+        return Checked(replace(prepared, notes=(*prepared.notes, *notes)), made.sparsity, made.got, rows)
 
     def _fits(self, known: Sparsity, size: int, axis: int) -> None:
         if known.shape[axis] != size:
@@ -127,7 +150,7 @@ class Request:
 
     def _lined(self, known: Sparsity, real: bool = True) -> Seeds:
         """The columns on their lines."""
-        return self._seeds(known.pattern, known.colours, real=real)
+        return self._seeds(known.order, real=real)
 
     def _whole(self, known: Sparsity, got: Recovered) -> Recovered:
         """The entries of the pattern, of those that lines gave."""
@@ -138,28 +161,35 @@ class Request:
     ) -> Verdict:
         return verdict(self.problem, prepared, seeds, got.entries, along)
 
-    def _seeds(self, pattern: Pattern, colours: Ints, another: bool = False, real: bool = True) -> Seeds:
+    def _seeds(self, order: Order, another: bool = False, real: bool = True) -> Seeds:
         sizes = sizes_of(self.problem, self.config, real)
         checks = checks_of(self.problem, self.config, sizes, self.free, another) if self.verify is not False else ()
-        return seeds_of(pattern, colours, self.free, sizes, checks)
+        if self.straight is not None:
+            sizes = straightened(self.problem, self.config, sizes, self.straight)
+        return seeds_of(order, self.free, sizes, checks, self.straight)
 
-    def _on_ray(self, prepared: Prepared) -> Along | None:
-        """The derivative along a random direction, where the certificate knows it: the check costs nothing then."""
-        if prepared.on_ray is None or self.problem.step is not None or self.problem.n == 1:
+    def _strategy(self, seeds: Seeds) -> Strategy | None:
+        """That of the config (None), with a ray that serves the check too: a stencil's where there is room, a certificate's."""
+        strategy = strategy_of(self.config)
+        low = (self.config.order or 1) <= HIGHEST and self.problem.step is None and self.problem.backend.host is None
+        if isinstance(strategy, Stencil) and low and seeds.sizes.ample and len(seeds.checks) == 1:
+            strategy = replace(strategy, check=seeds.check)
+        elif isinstance(strategy, Adaptive | ComplexStep) and seeds.checks and self.problem.n > 1:
+            strategy = replace(strategy, along=True)
+        elif self.straight is None:
             return None
-        line = ray(self.problem)
-        line = line if self.problem.backend.host is None else line.posed(on_host(self.problem))
-        known = prepared.on_ray(line)
-        return Along(line.at[:, 0], known.columns[:, 0], known.error[:, 0], known.status[:, 0])
+        return strategy if self.straight is None else WithStraight(strategy, seeds.straight_count)
 
-    def _made(self, prepared: Prepared, known: Sparsity, seeds: Seeds, beside: Along | None = None) -> Rounds[Made]:
-        got = self._whole(known, (yield from recovered(self.problem, self.config, prepared, seeds, self.evaluator)))
-        if (beside is None and not seeds.checks) or self.evaluator.exhausted:
+    def _made(self, prepared: Prepared, known: Sparsity, seeds: Seeds) -> Rounds[Made]:
+        shared = None if prepared.along is None or not seeds.checks else seen_along(prepared.along)
+        lines = seeds if shared is None else replace(seeds, checks=())
+        got = self._whole(known, (yield from recovered(self.problem, self.config, prepared, lines, self.evaluator)))
+        if not seeds.checks or self.evaluator.exhausted:
             return Made(known, got)
-        along = got.along if beside is None else (beside,)
+        along = got.along if shared is None else (shared,)
         if got.lost is not None:  # the direction of the check goes on without those columns
             sound = replace(self, free=self.free & ~got.lost)
-            checks = sound._seeds(known.pattern, np.full_like(known.colours, NO_LINE))
+            checks = sound._seeds(Order(known.pattern, np.full_like(known.colours, NO_LINE)))
             along = (yield from pushed_lines(self.problem, self.config, prepared, checks, self.evaluator)).along
         return Made(known, got, self._verdict(prepared, known, seeds, got, along))
 
@@ -170,6 +200,7 @@ class Request:
         pattern = Pattern(whole.rows[mine].copy(), whole.cols[mine].copy(), whole.shape)
         free = self.free if made.got.lost is None else self.free & ~made.got.lost
         got, said = yield from self._carefully(pattern, doubted, free)
+        self._check_linear(made.got.entries, mine, got.entries, pattern.cols)
         rows = said.rows
         sound = np.flatnonzero(~np.isin(pattern.rows, rows))  # these are taken from the ladders
         index, new = self.here.indices(sound), got.entries
@@ -180,12 +211,31 @@ class Request:
     def _carefully(self, pattern: Pattern, doubted: Ints, free: np.ndarray) -> Rounds[tuple[Recovered, Verdict]]:
         """The entries of rows in doubt by ladders, and whether they explain what f does along another direction."""
         config = replace(self.config, method=DifferentiationMethod.RICHARDSON, order=None)
-        careful = replace(self, config=config, problem=replace(self.problem, step=None), free=free)
-        seeds = careful._seeds(pattern, coloured(pattern), another=True)
+        careful = replace(self, config=config, problem=replace(self.problem, step=None), free=free, straight=None)
+        seeds = careful._seeds(Order(pattern, coloured(pattern)), another=True)
         wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, strategy=Richardson())
         ladder = yield from opened(careful.problem, config, wanted, self.evaluator)
         got = yield from recovered(careful.problem, config, ladder, seeds, self.evaluator)
         return got, verdict(careful.problem, ladder, seeds, got.entries, got.along, doubted)
+
+    def _check_linear(self, entries: Entries, mine: Ints, ladder: Entries, cols: Ints) -> None:
+        """Straight columns of these entries beside those of ladders.
+
+        Raises
+        ------
+        ValueError
+            f is not linear in some of them.
+        """
+        if self.straight is None:
+            return
+        xp, index = self.here.xp, self.here.indices(mine)
+        values, error = (xp.take(part, index) for part in (entries.values, entries.error))
+        off = self.here.as_numpy(xp.abs(values - ladder.values) > TIMES_THE_BARS * (error + ladder.error)).astype(
+            np.bool_
+        )
+        guilty = np.unique(cols[off & self.straight[cols]])
+        if guilty.size:
+            raise ValueError(not_linear(self.problem, guilty.tolist()))
 
     def _grown(self, prepared: Prepared, made: Made, times: int) -> Rounds[Sparsity | None]:
         """The pattern with what its failing rows lack; None where nothing is found.
@@ -236,18 +286,18 @@ class Request:
             )
         return notes
 
-    def _finished(self, prepared: Prepared, made: Made, repaired: list[Ints], started: float) -> SparseDerivative:
+    def _finished(self, checked: Checked, started: float) -> SparseDerivative:
         """All of it in the library of x."""
-        backend, entries = self.problem.backend, made.got.entries
-        arrays = (entries.values, entries.error, entries.status, entries.floor, made.got.steps)
+        backend, got, sparsity = self.problem.backend, checked.got, checked.sparsity
+        entries = got.entries
+        arrays = (entries.values, entries.error, entries.status, entries.floor, got.steps)
         if backend.host is not None:
             arrays = tuple(backend.asarray(array) for array in arrays)
         values, error, status, floor, steps = arrays
         values, error, status, floor = (part[:, None] for part in (values, error, status, floor))
         judged = Judged(backend, tolerance(self.config), values, error, status, None, floor)
-        rows = np.unique(np.concatenate(repaired)) if repaired else np.zeros(0, dtype=np.int64)
         dense = Dense(values, steps, error, status)
-        time = perf_counter() - started
+        time, pattern = perf_counter() - started, sparsity.pattern
         return SparseDerivative(
-            self.problem, prepared, self.evaluator, dense, judged, time, made.sparsity, rows, made.sparsity.pattern
+            self.problem, checked.prepared, self.evaluator, dense, judged, time, sparsity, checked.repaired, pattern
         )

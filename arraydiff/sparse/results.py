@@ -69,22 +69,15 @@ def matrix_of(backend: Backend, pattern: Pattern, data: Array) -> Any:
             from scipy.sparse import csr_array
         except ImportError:
             return _triplets(backend, pattern, data)
-        return csr_array((data, *_small(pattern)), shape=pattern.shape)
+        return csr_array((data, *(part.copy() for part in pattern.narrow)), shape=pattern.shape)
     if array_api_compat.is_cupy_array(data):
         try:
             from cupyx.scipy.sparse import csr_matrix
         except ImportError:
             return _triplets(backend, pattern, data)
-        cols, indptr = (backend.asarray(part) for part in _small(pattern))
+        cols, indptr = (backend.asarray(part) for part in pattern.narrow)
         return csr_matrix((data, cols, indptr), shape=pattern.shape)
     return _triplets(backend, pattern, data)
-
-
-def _small(pattern: Pattern) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and starts of rows as SciPy keeps them: 32 bits where they do."""
-    narrow = max(pattern.nnz, *pattern.shape) < 2**31
-    kind = np.int32 if narrow else np.int64
-    return pattern.cols.astype(kind), pattern.indptr.astype(kind)
 
 
 def _triplets(backend: Backend, pattern: Pattern, data: Array) -> Triplets:

@@ -7,8 +7,9 @@ the parameter: t = 1 moves each of them by about all of itself, and x + t size i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,10 @@ from arraydiff._typing import Array
 from arraydiff.config import ORDERS, DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Lines, Tangents
 from arraydiff.problem import Problem
+from arraydiff.sparse.order import NO_LINE, Order
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.strategies.richardson import SIDED_BELOW
-
-NO_LINE = -1
-"""Of a column that is not moved."""
+from arraydiff.strategies.straight import sizes_of as straight_sizes
 
 WITHIN = 1.0
 """The t up to which a ladder may go on all lines: its scouts need a quarter of it at most."""
@@ -29,11 +29,14 @@ WITHIN = 1.0
 ROUNDED = 2.0
 """Wanted steps are within this factor: they are powers of two, and so are sizes."""
 
+NEXT = 0.5**0.5
+"""Of the size of a parameter: the power of two next to its scale is larger than that by no more."""
+
+RAY_REACH = 4.0
+"""Room that a ray of a stencil needs on both sides, in steps: it goes two of them, of one and a half of a column's size."""
+
 SHRUNK = 4
 """Less than its scale by this, a column's steps round its points more than those of the others."""
-
-RADIX = 2**15
-"""Fewer lines are sorted as numbers of 16 bits, ten times as fast."""
 
 RANDOM_SEED = 20270117
 """Directions of the check are the same in every process, and none that a strategy goes along."""
@@ -72,6 +75,12 @@ class Sizes:
     tight: np.ndarray | None  # (n,) bool: there is room on one side alone; None: nowhere so
     turned: Array | None  # (n,) bool: it moves to the other side than was asked for; None: none does
     shrunk: bool = False  # whether a bound has left any of them little of its size
+    ample: bool = True  # whether all have room for a ray through both sides
+
+    @property
+    def limited(self) -> bool:
+        """Whether bounds have made them what they are."""
+        return self.tight is not None or self.turned is not None or self.shrunk
 
 
 def sizes_of(problem: Problem, config: DifferentiationConfig, real: bool = True) -> Sizes:
@@ -97,12 +106,29 @@ def sizes_of(problem: Problem, config: DifferentiationConfig, real: bool = True)
         fits = xp.where(fits > 0, fits / room, size)
         size = xp.minimum(size, 2.0 ** xp.floor(xp.log2(xp.minimum(fits, size))))
     signed = xp.where(turned, -size, size)
-    codes = xp.astype(tight, xp.int8) + 2 * xp.astype(size < problem.scale / SHRUNK, xp.int8)
-    seen = backend.as_numpy(codes)
-    sided, shrunk = (seen & 1) != 0, bool(((seen & 2) != 0).any())
-    if reach.start:
-        return Sizes(signed, None, turned if sided.any() else None, shrunk)
-    return Sizes(signed, sided if sided.any() else None, None, shrunk)
+    narrow = (least < RAY_REACH * reach.both * size) & (most > 0)
+    marks = (tight, size < problem.scale / SHRUNK, narrow)
+    sided, shrunk, near = (backend.as_numpy(mark).astype(np.bool_) for mark in _seen(problem, marks))
+    some = Sizes(signed, None, None, bool(shrunk.any()), not near.any())
+    if not sided.any():
+        return some
+    return replace(some, turned=turned) if reach.start else replace(some, tight=sided)
+
+
+def _seen(problem: Problem, marks: Sequence[Array]) -> Sequence[Array]:
+    """Marks (n,) to be brought to the host: none of them where one look shows that there are none."""
+    xp = problem.xp
+    counts = xp.stack([xp.sum(xp.astype(mark, xp.int32)) for mark in marks])
+    none = xp.zeros_like(marks[0][:0])
+    return [mark if count else none for mark, count in zip(marks, problem.backend.read(counts), strict=True)]
+
+
+def straightened(problem: Problem, config: DifferentiationConfig, sizes: Sizes, straight: np.ndarray) -> Sizes:
+    """The same, but for columns in which f is linear: these go all of their way to one side."""
+    xp, mine = problem.xp, problem.backend.asarray(straight, problem.xp.bool)
+    signed = xp.where(mine, straight_sizes(problem, config), sizes.signed)
+    tight = None if sizes.tight is None else sizes.tight & ~straight
+    return Sizes(signed, tight, None if sizes.turned is None else sizes.turned & ~mine, sizes.shrunk)
 
 
 @dataclass(frozen=True)
@@ -112,6 +138,13 @@ class Shifted(Tangents):
     @property
     def step(self) -> Array | None:
         return None if self.problem.step is None else self.problem.xp.ones_like(self.scale)
+
+    @cached_property
+    def scale(self) -> Array:
+        """Sizes are those next to the scales, unless the user gave steps: the fastest has moved by all of its scale there."""
+        if self.problem.step is not None or not self.problem.n:
+            return self.unit(self.problem.scale)
+        return self.problem.xp.full_like(self.at[0, :], NEXT)
 
     def unit(self, sizes: Array) -> Array:
         xp = self.problem.xp
@@ -134,35 +167,59 @@ class Shifted(Tangents):
         return self.at * (1 / self.problem.xp.where(room > 0, room, self.problem.xp.full_like(room, least)))[:, None]
 
 
+@dataclass(frozen=True)
+class StraightLines(Shifted):
+    """Lines that move columns in which f is linear, each by its size."""
+
+    @property
+    def span(self) -> Array:
+        return self.problem.xp.ones_like(self.scale)
+
+
 @dataclass(frozen=True, eq=False)
 class Seeds:
     """Which line moves each column, and where the entries that a line gives stand."""
 
-    pattern: Pattern
-    lines: Ints  # (n,)
+    order: Order
     sizes: Sizes
     checks: tuple[Array, ...] = ()  # (n,) directions beside the lines, in which all columns move
+    straight: np.ndarray | None = (
+        None  # (n,) bool: columns in which f is linear, on the first lines; None: there are none
+    )
 
-    @cached_property
+    @property
+    def pattern(self) -> Pattern:
+        """Of the entries."""
+        return self.order.pattern
+
+    @property
+    def lines(self) -> Ints:
+        """(n,)."""
+        return self.order.lines
+
+    @property
     def count(self) -> int:
         """How many lines there are, without the checks."""
-        return int(self.lines.max(initial=NO_LINE)) + 1
+        return self.order.count
+
+    def on(self, lines: Ints) -> Seeds:
+        """The same columns on other lines, without the checks."""
+        return replace(self, order=Order(self.pattern, lines), checks=())
 
     @cached_property
-    def order(self) -> Ints:
-        """The entries sorted by their line; those of no line come first."""
-        keys = self.lines[self.pattern.cols]
-        return np.argsort(keys.astype(np.int16) if self.count < RADIX else keys, kind="stable")
+    def straight_count(self) -> int:
+        """How many of the lines have straight columns: they come first."""
+        return 0 if self.straight is None else int(self.lines[self.straight].max(initial=NO_LINE)) + 1
 
-    @cached_property
-    def starts(self) -> Ints:
-        """Where each line begins in `order`, and the last one ends."""
-        counts = np.bincount(self.lines[self.pattern.cols] + 1, minlength=self.count + 1)
-        return np.cumsum(counts)
+    @property
+    def runs(self) -> list[range]:
+        """Lines that may go together, and the checks."""
+        borders = (0, self.straight_count, self.count + len(self.checks))
+        return [range(first, last) for first, last in pairwise(borders) if first < last]
 
-    def places(self, line: int) -> Ints:
-        """The entries that this line gives."""
-        return self.order[self.starts[line] : self.starts[line + 1]]
+    def check(self, problem: Problem) -> Shifted:
+        """The direction of the check, where there is one."""
+        return Shifted(problem, self.checks[0][:, None])
 
     def make(self, problem: Problem, index: Sequence[int]) -> Lines:
         """These lines, (n, k); no more of them are ever made than are evaluated together."""
@@ -176,16 +233,27 @@ class Seeds:
             parts.append(xp.where(hit, size, xp.zeros_like(size)))
         parts += [self.checks[line - self.count][None, :] for line in index if line >= self.count]
         each = parts[0] if len(parts) == 1 else xp.concat(parts)  # a line is one stretch of memory
-        return Shifted(problem, xp.matrix_transpose(each))
+        kind = StraightLines if index[-1] < self.straight_count else Shifted
+        return kind(problem, xp.matrix_transpose(each))
 
 
-def seeds_of(pattern: Pattern, colours: Ints, free: np.ndarray, sizes: Sizes, checks: tuple[Array, ...] = ()) -> Seeds:
-    """A line for each colour; two where some of its columns have room on one side alone."""
-    lines = np.where(free, colours, NO_LINE)
+def seeds_of(
+    colours: Order,
+    free: np.ndarray,
+    sizes: Sizes,
+    checks: tuple[Array, ...] = (),
+    straight: np.ndarray | None = None,
+) -> Seeds:
+    """A line for each colour; two where some of its columns have room on one side alone, and one more for straight ones."""
+    lines = np.where(free, colours.lines, NO_LINE)
     if sizes.tight is not None:
         split = sizes.tight & (lines != NO_LINE)
         lines = np.where(split, lines + int(lines.max(initial=NO_LINE)) + 1, lines)
-    return Seeds(pattern, numbered(lines), sizes, checks)
+    if straight is not None:
+        lines = np.where(straight | (lines == NO_LINE), lines, lines + int(lines.max(initial=NO_LINE)) + 1)
+    lines = numbered(lines)
+    order = colours if np.array_equal(colours.lines, lines) else Order(colours.pattern, lines)
+    return Seeds(order, sizes, checks, straight)
 
 
 def numbered(lines: Ints) -> Ints:

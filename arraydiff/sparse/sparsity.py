@@ -13,8 +13,10 @@ import numpy as np
 
 from arraydiff.sparse.clashes import checked, numbered
 from arraydiff.sparse.colouring import coloured, star_coloured
+from arraydiff.sparse.order import Order
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.star import recovery
+from arraydiff.sparse.tiles import Tiling
 
 __all__ = ["Sparsity"]
 
@@ -26,6 +28,12 @@ FEW = 0.05
 
 COLOURINGS = ("colours", "star")
 """What is made when first asked for, and kept."""
+
+MADE_ANEW = ("_order", "tiling")
+"""What is not pickled: making it takes less than sending it."""
+
+KEPT = 2**21
+"""Entries up to which their order is kept: 64 MB."""
 
 UNSEEN = (
     "The pattern is that of the points visited. The check in every call cannot see an entry below about 1e-8 of its row: such an "
@@ -158,6 +166,21 @@ class Sparsity:
         return self if self.pattern.symmetric else Sparsity(self.pattern.mirrored, self.detected)
 
     @property
+    def order(self) -> Order:
+        """The entries by colour; kept where it takes little room."""
+        known: Order | None = self.__dict__.get("_order")
+        if known is None:
+            known = Order(self.pattern, self.colours)
+            if self.pattern.nnz <= KEPT:
+                self.__dict__["_order"] = known
+        return known
+
+    @cached_property
+    def tiling(self) -> Tiling:
+        """The rows in tiles, for products of the matrix with itself."""
+        return Tiling.of(self.pattern)
+
+    @property
     def count(self) -> int:
         """Colours of the columns: so many directions are needed."""
         return int(self.colours.max(initial=-1)) + 1
@@ -257,6 +280,9 @@ class Sparsity:
         if "star" in kept:
             loaded.__dict__["star"] = _read_only(_fitting(pattern, kept["star"]))
         return loaded
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: part for name, part in self.__dict__.items() if name not in MADE_ANEW}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

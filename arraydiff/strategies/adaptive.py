@@ -23,6 +23,8 @@ from arraydiff.strategies.certificate import certify
 class Adaptive:
     """The default strategy."""
 
+    along: bool = False  # whether the derivative along the certificate's ray is wanted too, where there is one
+
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x), the certificate, and with it the method."""
         value, noise = yield from first_sight(problem, config)
@@ -34,7 +36,7 @@ class Adaptive:
         if cheapest.applies(problem, config):
             noise = yield from further(problem, value, noise)
             return (yield from cheapest.prepare(problem, config, value, noise))
-        certificate = yield from certify(problem, config, value, noise)
+        certificate = yield from certify(problem, config, value, noise, self.along)
         if certificate.holds:
             return complex_step.prepared(value, certificate)
         noise = yield from further(problem, value, certificate.noise)

@@ -61,6 +61,8 @@ class Evidence:
     curvature: Array  # (m,)
     unseen: Array  # (m,) what the witness could not see, and by how much more than its bars it is missed
     slope: Array | None  # (m, 1) along the line itself, where no other line is wanted
+    line: Tangents | None = None  # the line, where it is wanted too
+    along: Array | None = None  # and the slope along it, (m, 1)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,6 @@ class Certificate:
     noise: Noise  # as far as it had to be known
     evidence: Evidence | None = None
     ladder: Ladder | None = None  # the witness's, to go on with where the ray is the one column that there is
-    slope: Array | None = None  # (m, 1) along the ray, by the complex step
 
     @property
     def holds(self) -> bool:
@@ -88,6 +89,7 @@ class Trial:
     line: Lines
     at: Array  # (m, 2) complex
     step: Array  # (1,) the first one
+    along: bool = False  # whether the derivative along the line is wanted too
 
     @property
     def problem(self) -> Problem:
@@ -103,8 +105,7 @@ class Trial:
         *read, count = backend.read(xp.stack([*(xp.astype(passed, xp.int32) for passed in met.values()), finite]))
         failed = [reason for reason, passed in zip(met, read, strict=True) if not passed]
         evidence = self.evidence(noise, compared) if not failed else None
-        slope = None if failed or not self.problem.keeps_ray else xp.imag(self.at[:, :1]) / self.step[None, :]
-        return Certificate(failed[0] if failed else "", replace(noise, finite=count), evidence, ladder, slope)
+        return Certificate(failed[0] if failed else "", replace(noise, finite=count), evidence, ladder)
 
     def compared(self, witness: Callable[[Rows], Witness]) -> Pieces[Compared]:
         """Slab by slab."""
@@ -132,8 +133,10 @@ class Trial:
         rounds, curvature, unseen = by_rows(
             self.problem.backend, compared.slabs, lambda _: next(parts).evidence(noise.eps)
         )
-        slope = self.problem.xp.imag(self.at[:, :1]) / self.step[None, :] if self.problem.n == 1 else None
-        return Evidence(noise.eps, rounds, curvature, unseen, slope)
+        alone, line = self.problem.n == 1, self.line
+        slope = self.problem.xp.imag(self.at[:, :1]) / self.step[None, :] if alone or self.along else None
+        evidence = Evidence(noise.eps, rounds, curvature, unseen, slope if alone else None)
+        return replace(evidence, line=line, along=slope) if isinstance(line, Tangents) and self.along else evidence
 
 
 @dataclass(frozen=True)
@@ -284,8 +287,10 @@ class Compared:
         return self.xp.maximum(sizes, self.xp.zeros_like(sizes) + least)
 
 
-def certify(problem: Problem, config: DifferentiationConfig, value: Array, noise: Noise) -> Asking[Certificate]:
-    """Whether imaginary parts carry the derivative of every output at this x.
+def certify(
+    problem: Problem, config: DifferentiationConfig, value: Array, noise: Noise, along: bool = False
+) -> Asking[Certificate]:
+    """Whether imaginary parts carry the derivative of every output at this x; `along`: the one along its ray is kept.
 
     The probe's first values vouch for them where they can; where they cannot, the probe goes on, and the ray's ladder comes last.
     """
@@ -301,6 +306,7 @@ def certify(problem: Problem, config: DifferentiationConfig, value: Array, noise
     trial = yield from tried(config, value, line)
     if isinstance(trial, Exception):
         return Certificate(_told(trial), noise)
+    trial = replace(trial, along=along)
     while isinstance(line, Tangents) and noise.sight is not None:
         certificate = trial.judged(noise, _seeing(line, noise.sight))
         if certificate.holds or certificate.reason in FINAL:

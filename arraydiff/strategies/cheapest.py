@@ -25,8 +25,7 @@ from arraydiff.seam import Asking, Prepared, Pushforward
 from arraydiff.strategies import complex_step, richardson
 from arraydiff.strategies.certificate import certify
 from arraydiff.strategies.placing import placed
-from arraydiff.strategies.stencil import CENTRAL, SIDED, Row
-from arraydiff.strategies.stencil import _clamped as clamped
+from arraydiff.strategies.stencil import CENTRAL, SIDED, Row, clamped
 
 QUIET_RUNGS = (2.0**-12, 2.0**-9)
 """Of the scale, along the ray."""
@@ -284,7 +283,8 @@ def _prepared(
         richardson.arrays_of(problem, value),
         richardson.tableau_of(problem, value),
     )  # for lines left to it
-    return Prepared(method, value, push, told, noise.known, finite=noise.finite, arrays=arrays, tableau=tableau)
+    first = Prepared(method, value, push, told, noise.known, arrays=arrays, tableau=tableau)
+    return replace(first, finite=noise.finite, scatter=noise.scatter)
 
 
 def columns(

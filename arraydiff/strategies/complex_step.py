@@ -17,7 +17,7 @@ from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.rows import Rows, by_rows, cut
-from arraydiff.seam import Asking, Points, Prepared, Pushforward
+from arraydiff.seam import Asking, Points, Prepared, Pushforward, Seen
 from arraydiff.strategies import richardson
 from arraydiff.strategies.certificate import (
     Certificate,
@@ -37,12 +37,14 @@ ARRAYS = 8  # (m,) a direction: its complex values, twice while they are brought
 class ComplexStep:
     """The strategy, asked for by name: where the certificate is refused, differences with the flag UNRESOLVED."""
 
+    along: bool = False  # whether the derivative along the certificate's ray is wanted too
+
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x) and its certificate."""
         if problem.backend.deferred:
             return (yield from _unread(problem, config))
         value, noise = yield from first_sight(problem, config)
-        certificate = yield from certify(problem, config, value, noise)
+        certificate = yield from certify(problem, config, value, noise, self.along)
         if certificate.holds:
             return prepared(value, certificate)
         noise = yield from further(problem, value, certificate.noise)
@@ -95,16 +97,26 @@ def prepared(value: Array, certificate: Certificate) -> Prepared:
     """Complex columns for every chunk, under a certificate that holds."""
     noise, evidence = certificate.noise, certificate.evidence
     assert evidence is not None
-    push, method = partial(columns, evidence=evidence), DifferentiationMethod.COMPLEX_STEP
-    beside = None if certificate.slope is None else partial(along_ray, slope=certificate.slope, evidence=evidence)
-    return Prepared(method, value, push, "", noise.known, finite=noise.finite, arrays=ARRAYS, on_ray=beside)
+    push = partial(columns, evidence=evidence)
+    first = Prepared(DifferentiationMethod.COMPLEX_STEP, value, push, "", noise.known, arrays=ARRAYS)
+    return replace(first, finite=noise.finite, rounds=evidence.rounds, along=_along(evidence))
 
 
-def along_ray(line: Lines, slope: Array, evidence: Evidence) -> Pushforward:
-    """The derivative along the certificate's line, which is known already."""
-    error = _bar(line, slope, evidence, None)
-    still = line.problem.xp.zeros_like(error, dtype=line.problem.xp.int16)
-    return Pushforward(slope, error, imaginary_steps(line)[0, :], still)
+def _along(evidence: Evidence) -> Seen | None:
+    """The derivative along the certificate's ray, where it is wanted."""
+    line, slope = evidence.line, evidence.along
+    if line is None or slope is None:
+        return None
+    xp = line.problem.xp
+
+    def told(rows: Rows) -> list[Array]:
+        some = cut(slope, rows)
+        finite = xp.isfinite(some)
+        error = xp.where(finite, _bar(line, some, evidence, rows), xp.full_like(some, float("inf")))
+        return [error, xp.astype(~finite, xp.int16) * int(Status.FAILED)]
+
+    error, status = by_rows(line.problem.backend, line.slabs(int(slope.shape[0])), told)
+    return Seen(line.at[:, 0], Pushforward(slope, error, imaginary_steps(line)[0, :], status))
 
 
 def columns(lines: Lines, evidence: Evidence) -> Asking[Pushforward]:
@@ -143,8 +155,8 @@ def imaginary_steps(lines: Lines) -> Array:
 
 def _bar(lines: Lines, pushed: Array, evidence: Evidence, rows: Rows) -> Array:
     """2 eps (2 |f'| + |x f''|), more where f rounds more than once, what the witness could not see, and what it missed."""
-    xp, scale = lines.problem.xp, lines.scale[None, :]
+    xp, inverse = lines.problem.xp, 1 / lines.scale[None, :]
     rounds, curvature, unseen = (
         lines.at_x(part, rows) for part in (evidence.rounds, evidence.curvature, evidence.unseen)
     )
-    return BAR * evidence.eps * rounds * (2 * xp.abs(pushed) + curvature / scale) + unseen / scale
+    return BAR * evidence.eps * rounds * (2 * xp.abs(pushed) + curvature * inverse) + unseen * inverse

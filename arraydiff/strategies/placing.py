@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from arraydiff._typing import Array
+from arraydiff.backends import Backend
 from arraydiff.directions import Lines
+from arraydiff.seam import Pushforward
 
 NOWHERE = 2
 
@@ -42,3 +46,20 @@ def placed(lines: Lines, both: Array, one: Array, start: int) -> list[int] | Arr
             "make the step smaller there, or leave it out"
         )
     return sides
+
+
+def spliced(backend: Backend, first: Pushforward, second: Pushforward, which: Sequence[int]) -> Pushforward:
+    """A chunk with the lines `which` made anew."""
+    xp, count = backend.xp, int(first.steps.shape[0])
+    place = {i: count + j for j, i in enumerate(which)}
+    order = backend.indices([place.get(i, i) for i in range(count)])
+
+    def chosen(one: Array, two: Array) -> Array:
+        return xp.take(xp.concat([one, two], axis=-1), order, axis=-1)
+
+    return Pushforward(
+        chosen(first.columns, second.columns),
+        chosen(first.error, second.error),
+        chosen(first.steps, second.steps),
+        chosen(first.status, second.status),
+    )

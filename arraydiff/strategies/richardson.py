@@ -122,7 +122,8 @@ def prepared(
     push = partial(columns, config=config, value=value, noise=noise, begun=begun)
     method = DifferentiationMethod.RICHARDSON
     arrays, tableau = arrays_of(problem, value), tableau_of(problem, value)
-    return Prepared(method, value, push, reason, noise.known, finite=noise.finite, arrays=arrays, tableau=tableau)
+    first = Prepared(method, value, push, reason, noise.known, arrays=arrays, tableau=tableau)
+    return replace(first, finite=noise.finite, scatter=noise.scatter)
 
 
 def columns(

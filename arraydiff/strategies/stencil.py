@@ -7,7 +7,7 @@ points along (±h_1, ..., ±h_n) give the length over which f changes.  Right in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, ClassVar
@@ -15,22 +15,20 @@ from typing import Any, ClassVar
 from arraydiff._typing import Array, Namespace
 from arraydiff.backends import Backend
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Columns, Lines, x_itself
+from arraydiff.directions import Columns, Lines, Tangents, x_itself
 from arraydiff.noise import Noise, given, noise_at
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.rows import Rows, by_rows, cut, cut_or_none, folded, kept
-from arraydiff.seam import Asking, Points, Prepared, Pushforward, Values
-from arraydiff.strategies.placing import NOWHERE, placed
+from arraydiff.seam import Asking, Points, Prepared, Pushforward, Seen, Values
+from arraydiff.strategies.placing import NOWHERE, placed, spliced
 from arraydiff.strategies.stencil_ray import (
-    RAY,
-    RAY_SIDED,
+    NOISE_FACTOR,
+    ROUNDING,
+    Across,
+    Along,
     Change,
-    by_room,
-    change_along,
     counted,
-    far_along,
-    ray_of_steps,
 )
 
 
@@ -74,8 +72,6 @@ SIDED = {
     8: Row((1, 2, 3, 4, 5, 6, 7, 8), (8, -14, 56 / 3, -35 / 2, 56 / 5, -14 / 3, 8 / 7, -1 / 8)),
 }
 
-ROUNDING = 2.0  # eps |f| of one value, with both its neighbours' signs
-NOISE_FACTOR = 2.2
 BALANCED = 1e-3  # an exact 0 whose bar is more than this share of the one-sided difference is not resolved
 OF_RESULT = (
     3  # arrays (m,) a direction of values, bars and flags, besides those at the nodes, twice while they are joined
@@ -109,6 +105,7 @@ class Stencil:
     method: ClassVar[DifferentiationMethod]
     side: ClassVar[int]
     default_order: ClassVar[int]
+    check: Callable[[Problem], Tangents] | None = None  # a line whose derivative is wanted too, with room on both sides
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x) and the ray, in one round; in two where the noise of f is known, and with it better steps."""
@@ -118,23 +115,31 @@ class Stencil:
         if known:
             first = yield x_itself(problem)
             level = _relative_noise(problem, noise_at(problem, config, first), first.at[:, 0])
-        steps = chosen_steps(problem, Columns(problem, range(problem.n)), config, order, level)
-        line, tight = ray_of_steps(problem, steps)
-        offsets = by_room(problem, tight, RAY, RAY_SIDED, problem.x.dtype)
-        values = yield line.points(offsets[:, None], starts_at_x=True)
+        ray = self._ray(problem, config, order, level)
+        values = yield ray.line.points(ray.offsets[:, None], starts_at_x=True)
         value = kept(problem.backend, values.at[:, 0])
         noise = noise_at(problem, config, values).lasting
-        change = change_along(problem, values.at, tight, order)
+        change = ray.change(values.at, order)
+        along = Seen(ray.line.at[:, 0], ray.derivative(values.at, noise)) if isinstance(ray, Along) else None
         del values
         still, finite = counted(problem, change.slope, value)
         if still is None or still:
-            far = yield line.points(far_along(problem, line, steps))
+            far = yield ray.line.points(ray.far())
             change = replace(change, blind=(change.slope == 0) & (far.at[:, 0] != value))
         if not known:
             level = noise.eps
         told = Told(value, replace(noise, ceiling=None, floor=None), change)
         push = partial(columns, config=config, order=order, start=self.side, level=level, told=told)
-        return Prepared(self.method, value, push, "", noise.known, finite=finite, arrays=arrays_of(order))
+        prepared = Prepared(self.method, value, push, "", noise.known, finite=finite, arrays=arrays_of(order))
+        scatter = None if change.noise is None else (1.0, change.noise)
+        return replace(prepared, scatter=scatter, along=along)
+
+    def _ray(self, problem: Problem, config: DifferentiationConfig, order: int, level: Array | float) -> Across | Along:
+        if self.check is None:
+            every = Columns(problem, range(problem.n))
+            return Across.of(problem, chosen_steps(problem, every, config, order, level))
+        line = self.check(problem)
+        return Along(problem, chosen_steps(problem, line, config, order, level), line)
 
     def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
         """All points of the columns, where steps do not follow the noise of f."""
@@ -191,7 +196,7 @@ def chosen_steps(
     if lines.step is not None:
         return lines.step
     wanted = lines.scale * level ** (1 / (order + 1))
-    steps = _clamped(xp, 2.0 ** xp.round(xp.log2(wanted)), config)
+    steps = clamped(xp, 2.0 ** xp.round(xp.log2(wanted)), config)
     if lines.room is None:
         return steps
     up, down = lines.room
@@ -201,7 +206,7 @@ def chosen_steps(
     return xp.where(fits, steps, xp.where(most > 0, 2.0 ** xp.floor(xp.log2(least)), steps))
 
 
-def _clamped(xp: Namespace, steps: Array, config: DifferentiationConfig) -> Array:
+def clamped(xp: Namespace, steps: Array, config: DifferentiationConfig) -> Array:
     low, high = config.min_step, config.max_step
     if low is not None:
         steps = xp.maximum(steps, xp.full_like(steps, low))
@@ -226,18 +231,7 @@ def columns(
     which = list(again)
     index, sides = backend.indices(which), _joined(lines, list(again.values()))
     second, _ = yield from _differences(lines.take(which), xp.take(steps, index), sides, order, start, told)
-    place = {i: lines.count + j for j, i in enumerate(which)}
-    order_of = backend.indices([place.get(i, i) for i in range(lines.count)])
-
-    def chosen(one: Array, two: Array) -> Array:
-        return xp.take(xp.concat([one, two], axis=-1), order_of, axis=-1)
-
-    return Pushforward(
-        chosen(first.columns, second.columns),
-        chosen(first.error, second.error),
-        chosen(first.steps, second.steps),
-        chosen(first.status, second.status),
-    )
+    return spliced(backend, first, second, which)
 
 
 def _differences(

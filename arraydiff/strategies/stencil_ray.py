@@ -1,6 +1,8 @@
 """The ray that fixed stencils share: what five points along all their steps at once show of each output.
 
-It gives the Taylor terms that a stencil leaves out, and the noise that no polynomial explains.
+It gives the Taylor terms that a stencil leaves out, and the noise that no polynomial explains.  Where a derivative along one line
+is wanted anyhow, for a check, four points on that line give both: what no parabola explains may be noise or truncation then, and
+counts as both.
 """
 
 from __future__ import annotations
@@ -11,8 +13,11 @@ from typing import Any
 
 from arraydiff._typing import Array
 from arraydiff.directions import Tangents
+from arraydiff.noise import Noise
 from arraydiff.problem import Problem
+from arraydiff.result import Status
 from arraydiff.rows import Rows, by_rows, cut, cut_or_none, slabs
+from arraydiff.seam import Pushforward
 
 RAY = (0.0, 1.0, -1.0, 2.0, -2.0)
 RAY_WEIGHTS = ((0, 2 / 3, -2 / 3, -1 / 12, 1 / 12), (-2, 1, 1, 0, 0), (0, -1, 1, 1 / 2, -1 / 2), (6, -4, -4, 1, 1))
@@ -24,6 +29,16 @@ RAY_SIDED_WEIGHTS = (
     (1, -4, 6, -4, 1),
 )
 RAY_NOISE = 70**0.5  # of the fourth difference of independent values
+
+
+FEW = (0.0, 1.0, -1.0, 2.0)
+FEW_WEIGHTS = ((-1 / 2, 1, -1 / 3, -1 / 6), (-2, 1, 1, 0), (3, -3, -1, 1))
+FEW_NOISE = 20**0.5  # of the third difference of independent values
+SLOPE_NOISE = (50 / 36) ** 0.5  # of the slope
+HIGHEST = 2  # order of the stencils for which they will do
+
+ROUNDING = 2.0  # eps |f| of one value, with both its neighbours' signs
+NOISE_FACTOR = 2.2
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,91 @@ class Change:
         """Of some outputs."""
         slope, truncation = cut(self.slope, rows), cut(self.truncation, rows)
         return Change(slope, truncation, cut_or_none(self.noise, rows), cut_or_none(self.blind, rows))
+
+
+@dataclass(frozen=True)
+class Across:
+    """Five points along all steps at once."""
+
+    problem: Problem
+    steps: Array  # (n,)
+    line: Tangents
+    tight: Array | None  # () whether points lie on one side alone; None: they do not
+
+    @classmethod
+    def of(cls, problem: Problem, steps: Array) -> Across:
+        """The ray for these steps."""
+        return cls(problem, steps, *ray_of_steps(problem, steps))
+
+    @property
+    def offsets(self) -> Array:
+        """(5,)."""
+        return by_room(self.problem, self.tight, RAY, RAY_SIDED, self.problem.x.dtype)
+
+    def far(self) -> Array:
+        """(1, 1)."""
+        return far_along(self.problem, self.line, self.steps)
+
+    def change(self, values: Array, order: int) -> Change:
+        """What the values there show."""
+        return change_along(self.problem, values, self.tight, order)
+
+
+@dataclass(frozen=True)
+class Along:
+    """Four points on a line along which the derivative is wanted too."""
+
+    problem: Problem
+    step: Array  # (1,)
+    line: Tangents
+
+    @property
+    def offsets(self) -> Array:
+        """(4,)."""
+        return self.problem.backend.asarray(FEW, self.problem.x.dtype) * self.step
+
+    def far(self) -> Array:
+        """(1, 1) far enough for f to react if it ever does."""
+        xp, reach = self.problem.xp, self.line.scale / 8
+        if self.line.room is not None:
+            reach = xp.minimum(reach, self.line.room[0])
+        return reach[None, :]
+
+    def change(self, values: Array, order: int) -> Change:
+        """What the values there show, in units of the step."""
+        found = self.problem.xp.abs(self._differences(values))
+        third, noise = found[:, 2] / 6, found[:, 2] / FEW_NOISE
+        return Change(found[:, 0], found[:, 1] / 2 if order == 1 else third, noise)
+
+    def derivative(self, values: Array, noise: Noise) -> Pushforward:
+        """Along the line, with the rounding of values and x, or their noise, as its bar."""
+        xp, found = self.problem.xp, self._differences(values)
+
+        def made(rows: Rows) -> list[Array]:
+            some, terms, known = cut(values, rows), cut(found, rows), cut_or_none(noise.known, rows)
+            column = terms[:, :1] / self.step
+            level = ROUNDING * noise.eps * (xp.max(xp.abs(some), axis=1)[:, None] + self.line.reach * xp.abs(column))
+            seen = xp.abs(terms[:, 2]) / FEW_NOISE if known is None else known
+            level = xp.maximum(level, NOISE_FACTOR * seen[:, None])
+            error, finite = SLOPE_NOISE * level / self.step, xp.isfinite(column)
+            status = xp.astype(~finite, xp.int16) * int(Status.FAILED)
+            return [column, xp.where(finite, error, xp.full_like(error, float("inf"))), status]
+
+        outputs = slabs(self.problem.backend, int(values.shape[0]))
+        column, error, status = by_rows(self.problem.backend, outputs, made)
+        return Pushforward(column, error, self.step, status)
+
+    def _differences(self, values: Array) -> Array:
+        """(m, 3) derivatives, times powers of the step."""
+        xp, backend = self.problem.xp, self.problem.backend
+        weights = xp.matrix_transpose(backend.asarray(FEW_WEIGHTS, values.dtype))
+        outputs = slabs(backend, int(values.shape[0]))
+
+        def found(rows: Rows) -> list[Array]:
+            some = cut(values, rows)
+            return [xp.matmul(some - some[:, :1], weights)]
+
+        return by_rows(backend, outputs, found)[0]
 
 
 def ray_of_steps(problem: Problem, steps: Array) -> tuple[Tangents, Array | None]:
