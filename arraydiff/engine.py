@@ -184,7 +184,8 @@ def opened(problem: Problem, config: DifferentiationConfig, wanted: Wanted, eval
     if problem.backend.traced and not (config.fixed_stages or config.method is DifferentiationMethod.COMPLEX_STEP):
         problem.backend.refuse(f"method={config.method.value!r}")
     strategy = wanted.strategy or (strategy_of(config) if wanted.index else Richardson())  # f(x) is all that is wanted
-    strategy, problem = hosted(strategy, problem.backend), replace(problem, directions=len(wanted.index))
+    strategy = hosted(strategy, problem.backend)
+    problem = replace(problem, directions=max(len(wanted.index), 1))  # of one parameter there are no pairs
     if evaluator.crew is not None and evaluator.looks_ahead and wanted.index:
         lines = wanted.make(problem, wanted.index)
         evaluator.ahead = foreseen(strategy, problem, config, lines, evaluator.crew.width)

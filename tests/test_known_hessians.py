@@ -60,3 +60,36 @@ def test_standard_errors_of_likelihoods_are_right_within_their_bars(name):
 def test_curvatures_1e12_apart_both_give_their_standard_error():
     result = covariance(ad.hessian(VALLEY).result(VALLEY.x), unreliable="ignore")  # whatever the bars say
     np.testing.assert_allclose(result.std, [0.5**0.5, 0.5**0.5 * 1e6], rtol=1e-6)
+
+
+def bell(x):
+    return np.exp(-x[0] * x[0] / 2)
+
+
+def damped(x):
+    return np.exp(-x[0] / 3) * np.sin(3 * x[0])
+
+
+WHERE_A_DERIVATIVE_VANISHES = [  # of fourth order, of any of them 3 to 6
+    (bell, 0.7419637843027258, lambda x: (x * x - 1) * np.exp(-x * x / 2)),
+    (bell, 2.3344142183389773, lambda x: (x * x - 1) * np.exp(-x * x / 2)),
+    (lambda x: np.log(1 + np.exp(x[0])), 1.3169578969248168, lambda x: np.exp(-x) / (1 + np.exp(-x)) ** 2),
+    *((damped, x, lambda x: np.exp(-x / 3) * ((1 / 9 - 9) * np.sin(3 * x) - 2 * np.cos(3 * x)))
+      for x in (3.067821172807196, 2.994049692024599, 2.920278211242002)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"opaque": True}], ids=["analytic", "opaque"])
+@pytest.mark.parametrize(("fun", "x", "truth"), WHERE_A_DERIVATIVE_VANISHES)
+def test_a_vanishing_term_of_the_error_is_no_license_for_long_steps(fun, x, truth, options):
+    result = ad.hessian(fun, **options).result(np.array([x]))
+    assert abs(result.hessian[0, 0] - truth(x)) <= 2 * result.error_estimate[0, 0]
+    assert result.error_estimate[0, 0] < 1e-5
+
+
+def test_log_sum_exp_where_a_fourth_derivative_vanishes():
+    x = np.array([0.5135, -0.979, 2.1653, 1.3256, -0.1928, 0.9202])  # exp(x[3]) is 0.211 of the sum
+    result = ad.hessian(NAMED["log-sum-exp"]).result(x)
+    off = np.abs(result.hessian - fn.softmax_jacobian(x))
+    assert np.max(off) < 1e-12
+    assert np.mean(off <= result.error_estimate) > 0.95

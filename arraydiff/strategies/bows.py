@@ -242,7 +242,7 @@ def charted(xp: Namespace, scheme: Scheme, seen: Bows, level: Array, together: C
     low, bend = together(curve[0, ...]), together(curve[1, ...] - curve[0, ...])
     turn = together(slope[1, ...] - slope[0, ...])
     if scheme.crossed:
-        return _of_slopes(xp, scheme, (h, g), (low, turn, bend), sigma)
+        return _of_slopes(xp, scheme, (h, g), (together(slope[0, ...]), low, turn, bend), sigma)
     first, second = together(slope[0, ...]), low / 2
     if scheme.power == 1:
         third, fourth = bend / (6 * (g - h)), xp.zeros_like(h)
@@ -262,10 +262,10 @@ def charted(xp: Namespace, scheme: Scheme, seen: Bows, level: Array, together: C
 
 
 def _of_slopes(
-    xp: Namespace, scheme: Scheme, steps: tuple[Array, Array], terms: tuple[Array, Array, Array], sigma: Array
+    xp: Namespace, scheme: Scheme, steps: tuple[Array, Array], terms: tuple[Array, Array, Array, Array], sigma: Array
 ) -> Chart:
     """Of f' along the line, whose derivative is wanted."""
-    (h, g), (first, turn, bend) = steps, terms
+    (h, g), (near, first, turn, bend) = steps, terms
     if scheme.both:
         apart = g * g - h * h
         second, third = turn / apart, bend / apart
@@ -274,12 +274,16 @@ def _of_slopes(
         second, third = bend / (g - h), xp.zeros_like(h)
         floors = sigma / (h * (g - h)), sigma / (h * h * (g - h))
     high2, high3 = xp.maximum(second, floors[0]), xp.maximum(third, floors[1])
-    length = xp.maximum(xp.sqrt(first / high3), xp.where(second > floors[0], second, xp.zeros_like(second)) / high3)
-    length = xp.where(third > 0, length, first / high2) if scheme.both else first / high2
+    length = first / high2
+    if scheme.both:  # each term vanishes somewhere, where the other tells
+        odd = xp.maximum(length, xp.sqrt(near / high2))
+        even = xp.maximum(xp.sqrt(first / high3), xp.where(second > floors[0], second, xp.zeros_like(second)) / high3)
+        length = xp.where(third > 0, xp.minimum(odd, even), length)
     length = xp.where(first * g > SEEN * sigma, length, g / scheme.best(TYPICAL))  # nothing is seen of it
     length = _length(xp, length, g)
     change = xp.maximum(first * length, second * length**2)
-    hidden = third < SEEN * floors[1] if scheme.both else second < SEEN * floors[0]
+    hidden = second < SEEN * floors[0]
+    hidden = hidden & (third < SEEN * floors[1]) if scheme.both else hidden
     return Chart(length, change, change / length, sigma, hidden, first * g > SEEN * sigma)
 
 
