@@ -44,7 +44,7 @@ REDUCTIONS = {
 
 def by_name(operations: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
     """Operations by all names that NumPy has for them."""
-    named = {name: one for name, one in operations.items() if not name.startswith("_")}
+    named = {name: one for name, one in operations.items() if name != "array" and not name.startswith("_")}
     return named | {other: named[name] for other, name in OTHER_NAMES.items() if name in named}
 
 

@@ -57,7 +57,7 @@ class Traced:
         """The cotangent (m,) of the value as one of x, (n,); without `keep` the tape is used up, and its memory freed."""
         if self.constant:
             return raw.zeros(self._root.value.shape, self._root.value.dtype, self._root.value)
-        if self._trace.tape is None or (self._out.node not in self._trace.tape and self._out is not self._root):
+        if self._trace.tape is None or (self._out.node not in self._trace.tape and self._out.node != self._root.node):
             raise RuntimeError("the tape of this trace is used up; pass keep=True where it is needed again")
         return backward(self._trace, self._out, cotangent, self._root, release=not keep)
 

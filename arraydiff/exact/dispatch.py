@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +23,7 @@ REDUCTIONS = {key: getattr(ops, name) for key, name in numpy_rules.REDUCTIONS.it
 
 @face.method
 def __array_ufunc__(self: Any, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-    rule = UFUNCS.get(ufunc)
+    rule = UFUNCS.get(ufunc) or _of_scipy(ufunc)
     try:
         if rule is not None and method == "__call__":
             return rule(*inputs) if not options else _into(options, rule, inputs)
@@ -30,11 +32,23 @@ def __array_ufunc__(self: Any, ufunc: Any, method: str, *inputs: Any, **options:
             return rule(ops.reshape(first, (*first.shape, *(1,) * second.ndim)), second)
         reduction = REDUCTIONS.get((ufunc, method))
         if reduction is None:
-            refuse(f"np.{ufunc.__name__}{'' if method == '__call__' else '.' + method}, which has no rule", *inputs)
+            refuse(
+                f"the ufunc {ufunc.__name__}{'' if method == '__call__' else '.' + method}, which has no rule", *inputs
+            )
         return reduction(*inputs, **{"axis": 0, **options})
     except Refused as refused:
         record(refused, self, *inputs)
         raise
+
+
+def _of_scipy(ufunc: Any) -> Callable[..., Any] | None:
+    """A rule that is loaded with the first ufunc of SciPy that f calls."""
+    if "scipy.special" in sys.modules and OF_SCIPY not in sys.modules:
+        importlib.import_module(OF_SCIPY)
+    return UFUNCS.get(ufunc)
+
+
+OF_SCIPY = "arraydiff.exact.rules_for_scipy"
 
 
 def _into(options: dict[str, Any], rule: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:

@@ -174,6 +174,8 @@ def _is_own_view(whole: Any, index: Any, value: Any) -> bool:
 
 def _binary(primitive: Any) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
     """a.__op__ and a.__rop__; the common case, plain numbers on one tape, is written out: it is what most of f consists of."""
+    if primitive.kinks is not None:
+        return lambda a, b: primitive(a, b), lambda a, b: primitive(b, a)
     compute = primitive.evaluate
 
     def operation(a: Any, b: Any) -> Any:

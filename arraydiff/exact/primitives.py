@@ -64,8 +64,8 @@ class Primitive:
         for k, one in enumerate(args):
             if type(one) is not Tracer:
                 if k < self.arrays and type(one) not in raw.NUMBERS:
-                    if raw.holds_objects(one):
-                        return self(*args[:k], ops.lifted(one), *args[k + 1 :], **options)
+                    if isinstance(one, list | tuple) or raw.holds_objects(one):
+                        return self(*args[:k], ops.array(one, self._of(top, args)), *args[k + 1 :], **options)
                     if not raw.is_plain(one):
                         refuse(
                             f"{self.name} with an operand of type {type(one).__module__}.{type(one).__qualname__}",

@@ -38,6 +38,9 @@ def array(x: Any, like: Any = None) -> Any:
     return raw.array(x, plain(like))
 
 
+ops.array = array
+
+
 def both(a: Any, b: Any) -> tuple[Any, Any]:
     """Two numbers, lists or arrays as arrays of one library."""
     return array(a, b), array(b, a)
