@@ -2,6 +2,19 @@
 
 from arraydiff.exact.derivatives import Notes, Traced, gradient, hvp, pushforward, traced
 from arraydiff.exact.dispatch import rule
-from arraydiff.exact.trace import Refused
+from arraydiff.exact.reductions import as_array
+from arraydiff.exact.trace import Refused, Tracer, plain
 
-__all__ = ["Notes", "Refused", "Traced", "gradient", "hvp", "pushforward", "rule", "traced"]
+__all__ = [
+    "Notes",
+    "Refused",
+    "Traced",
+    "Tracer",
+    "as_array",
+    "gradient",
+    "hvp",
+    "plain",
+    "pushforward",
+    "rule",
+    "traced",
+]

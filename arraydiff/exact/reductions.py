@@ -41,6 +41,13 @@ def array(x: Any, like: Any = None) -> Any:
 ops.array = array
 
 
+def as_array(leaf: Any, like: Any) -> Any:
+    """What f gave, a number or an array, traced or not; anything else is refused."""
+    if not (has_tracer(leaf) or raw.is_plain(leaf)):
+        refuse(f"f gives a {type(leaf).__name__}, which is neither a number nor an array", like)
+    return array(leaf, like)
+
+
 def both(a: Any, b: Any) -> tuple[Any, Any]:
     """Two numbers, lists or arrays as arrays of one library."""
     return array(a, b), array(b, a)
