@@ -61,6 +61,11 @@ def is_number(value: Any) -> bool:
     return type(value) in NUMPY_NUMBERS
 
 
+def gives_number(array: Any) -> bool:
+    """Whether x[i] is a scalar of NumPy, and so no view."""
+    return type(array) is np.ndarray and array.ndim == 1
+
+
 def is_mutable(value: Any) -> bool:
     """Whether arrays of this library are changed by ``+=``."""
     return is_host(value) or not backend_of([value]).immutable
@@ -94,6 +99,22 @@ def kept(value: Any) -> Any:
     if kind is tuple or kind is list:
         return kind(map(kept, value))
     return backend_of([value]).copy(value) if kind in NAMESPACES else value
+
+
+def taken(value: Any, *, copy: bool) -> Any:
+    """A plain operand, copied where asked for; None of what needs more than one look: lists, objects, other libraries."""
+    if type(value) is np.ndarray:
+        if value.dtype == object:
+            return None
+        return value.copy() if copy and value.flags.writeable else value
+    return value if type(value) in NUMPY_NUMBERS else None
+
+
+def total(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
+    """The sum; of NumPy without its wrapper, which takes longer than a short sum."""
+    if type(x) is np.ndarray:
+        return np.add.reduce(x, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]
+    return namespace_of(x).sum(x, axis=axis, keepdims=keepdims)
 
 
 def shares_memory(part: Array, whole: Array) -> bool | None:
@@ -185,6 +206,8 @@ def class_of(value: Any) -> type | None:
 
 def any_of(flags: Any) -> Any:
     """Whether any is true: a boolean, or an array of no axes where only the device knows."""
+    if type(flags) in HOST:
+        return flags.any()
     return flags if type(flags) is bool else namespace_of(flags).any(flags)
 
 

@@ -135,6 +135,12 @@ setattr(Tracer, "__copy__", lambda self: ops.positive(self))  # noqa: B010 - as 
 
 @method
 def __getitem__(self: Any, index: Any) -> Any:
+    if type(index) is int and type(self.value) is not Tracer and self.alias is None:
+        trace = self.home
+        if trace.tape is not None and trace.live and raw.gives_number(self.value):  # a loop over entries: written out
+            out, node = self.value[index], next(trace.count)
+            trace.tape[node] = (prim.getitem, (self.node, None), (self.value, index), out, NO_OPTIONS)
+            return Tracer(trace, out, node, None)
     return prim.getitem(self, index if type(index) is int or type(index) is slice else _index(self, index))
 
 

@@ -64,14 +64,9 @@ class Primitive:
         for k, one in enumerate(args):
             if type(one) is not Tracer:
                 if k < self.arrays and type(one) not in raw.NUMBERS:
-                    if isinstance(one, list | tuple) or raw.holds_objects(one):
-                        return self(*args[:k], ops.array(one, self._of(top, args)), *args[k + 1 :], **options)
-                    if not raw.is_plain(one):
-                        refuse(
-                            f"{self.name} with an operand of type {type(one).__module__}.{type(one).__qualname__}",
-                            *args,
-                        )
-                    one = raw.kept(one) if self.uses_values else one
+                    one = self._operand(one, args)
+                    if type(one) is Tracer:  # made of traced numbers
+                        return self(*args[:k], one, *args[k + 1 :], **options)
                 values.append(one)
                 nodes.append(None)
             elif one.home is top:
@@ -91,6 +86,18 @@ class Primitive:
         node = next(top.count)
         top.tape[node] = (self, nodes, values, out, options)
         return Tracer(top, out, node, alias)
+
+    def _operand(self, one: Any, args: Sequence[Any]) -> Any:
+        """What is not traced, as it is now where a rule looks at it later."""
+        found = raw.taken(one, copy=self.uses_values)
+        if found is not None:
+            return found
+        if isinstance(one, list | tuple) or raw.holds_objects(one):
+            return ops.array(one, next(other for other in args if type(other) is Tracer))
+        if not raw.is_plain(one):
+            kind = type(one)
+            refuse(f"{self.name} with an operand of type {kind.__module__}.{kind.__qualname__}", *args)
+        return raw.kept(one) if self.uses_values else one
 
     def _of(self, top: Trace, args: Sequence[Any]) -> Any:
         return next(one for one in args if type(one) is Tracer and one.home is top)
@@ -350,7 +357,7 @@ class _Sums:
     def scatter(self, node: int, g: Any, x: Any, index: Any) -> bool:
         """Add the cotangent of x[index] into one buffer, so that n of them cost O(n)."""
         old = self.found.get(node)
-        if not raw.is_host(x) or type(g) is Tracer or type(old) is Tracer:
+        if type(g) is Tracer or type(old) is Tracer or not raw.is_host(x):
             return False
         if node in self.ours:
             buffer = self.found[node]
@@ -360,6 +367,9 @@ class _Sums:
                 buffer += old
             self.found[node] = buffer
             self.ours.add(node)
+        if type(index) is int:
+            buffer[index] += g
+            return True
         if g.dtype is not buffer.dtype and is_complex(g) and not is_complex(buffer):
             g = g.real
         return raw.add_at(buffer, index, g)

@@ -68,8 +68,10 @@ def cast(x: Any, dtype: Any) -> Any:
 @op
 def sum_(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = UNSET,
          where: Any = UNSET) -> Any:  # fmt: skip
-    only(x, out=out, initial=initial, where=where)
-    return prim.sum(cast(array(x), dtype), axis=axes_of(axis), keepdims=keepdims)
+    if out is not None or initial is not UNSET or where is not UNSET:
+        only(x, out=out, initial=initial, where=where)
+    x = x if type(x) is Tracer else array(x)
+    return prim.sum(x if dtype is None else cast(x, dtype), axis=axes_of(axis), keepdims=keepdims)
 
 
 def _extreme(name: str) -> None:

@@ -198,7 +198,7 @@ def _on_diagonal(c: Any, mine: str, unique: str, shape: tuple[int, ...]) -> Any:
     return prim.scatter(c, tuple(places[letter] for letter in mine), shape=shape)
 
 
-linear("sum", library("sum"), lambda g, y, x, axis=None, keepdims=False: _spread(g, x, axis, keepdims))
+linear("sum", raw.total, lambda g, y, x, axis=None, keepdims=False: _spread(g, x, axis, keepdims))
 linear("reshape", library("reshape"), lambda g, y, x, shape: prim.reshape(g, x.shape), takes_view=True)
 linear(
     "permute_dims", library("permute_dims"), lambda g, y, x, axes: prim.permute_dims(g, inverse(axes)), takes_view=True

@@ -153,13 +153,16 @@ def traces_of(value: Any) -> Iterator[Trace]:
 
 def note(text: str, value: Any) -> None:
     """Remember what f asked of a traced value that has no derivative."""
-    for trace in traces_of(value):
-        if text not in trace.notes:
-            trace.notes[text] = place()
+    while type(value) is Tracer:
+        if text not in value.home.notes:
+            value.home.notes[text] = place()
+        value = value.value
 
 
 def kink(text: str, flag: Any, value: Any) -> None:
     """Note a kink on all levels of a tracer."""
+    if (type(flag) is bool or raw.is_host(flag)) and not flag:
+        return
     for trace in traces_of(value):
         trace.kink(text, flag)
 
