@@ -2,7 +2,7 @@
 
 The list is chosen by hand, not counted in other packages: functions of numpy, numpy.linalg and numpy.fft that take floating
 arrays and that a model, a residual or a likelihood may call.  A function is followed where its value agrees with NumPy's and
-its derivative along a direction with a central difference; those whose result is piecewise constant stand beside something smooth.
+its derivative along a direction with a central difference; those that are piecewise constant stand beside something smooth.
 """
 
 from __future__ import annotations

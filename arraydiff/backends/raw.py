@@ -61,6 +61,17 @@ def is_number(value: Any) -> bool:
     return type(value) in NUMPY_NUMBERS
 
 
+def numpy_number(value: Any) -> Any:
+    """A number of Python's as one of NumPy's, which has a shape and a dtype."""
+    return np.asarray(value)[()]
+
+
+def is_narrower(dtype: Any, like: Array) -> bool:
+    """Whether a cast of an array to this dtype loses digits."""
+    space = namespace_of(like)
+    return bool(space.finfo(dtype).eps > space.finfo(like.dtype).eps)
+
+
 def gives_number(array: Any) -> bool:
     """Whether x[i] is a scalar of NumPy, and so no view."""
     return type(array) is np.ndarray and array.ndim == 1

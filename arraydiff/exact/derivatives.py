@@ -22,7 +22,7 @@ class Notes:
     """Where the derivative may not exist: abs at 0, a tie of max, a branch at equality."""
 
     branches: dict[str, str] = field(default_factory=dict)
-    """What was asked of values: comparisons, signs, indices of extremes; another x may take another way."""
+    """What was asked of values: comparisons, signs, casts that lose digits; another x may take another way."""
 
 
 class Traced:

@@ -78,6 +78,8 @@ class Primitive:
                 nodes.append(None)
                 nested = True
         out = self(*values, **options) if nested else self.evaluate(*values, **options)
+        if type(out) in raw.NUMBERS:  # Python takes 1j * np.float64(2) for its own
+            out = raw.numpy_number(out)
         if self.kinks is not None and not nested:
             kink(f"{self.name} {KINKS[self.name]}", self.kinks(out, *values, **options), self._of(top, args))
         alias = self._alias(args, out, options) if self.takes_view else None

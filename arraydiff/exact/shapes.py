@@ -124,6 +124,8 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> A
         refuse(f"astype({dtype}) of {bare.dtype}", x)
     if bare.dtype == dtype:
         return ops.positive(x) if copy else x
+    if raw.is_narrower(dtype, bare):
+        note(f"a cast to {dtype}", x)  # the derivative is right to the digits of that
     return prim.astype(x, dtype=dtype)
 
 
