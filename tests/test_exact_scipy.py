@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -96,3 +97,44 @@ def test_a_rule_of_a_users_own_function_serves_both_modes_and_second_order() -> 
     np.testing.assert_allclose(both.pullback(np.ones(2), keep=True), wanted, rtol=1e-14)
     np.testing.assert_allclose(both.pushforward(np.ones(2)), wanted, rtol=1e-14)
     np.testing.assert_array_equal(kernel(x, x), compiled(x, x))
+
+
+def far(name: str) -> Any:
+    module, _, function = name.rpartition(".")
+    return getattr(importlib.import_module(module), function)
+
+
+Y = np.array([1.0, 0.4, 2.0, 0.1])
+ELSEWHERE: dict[str, Callable[[Any], Any]] = {
+    "scipy.signal.convolve": lambda x: far("scipy.signal.convolve")(x, Y[:2]),
+    "scipy.signal.lfilter": lambda x: far("scipy.signal.lfilter")([1, 0.5], [1], x),
+    "scipy.signal.detrend": far("scipy.signal.detrend"),
+    "scipy.integrate.simpson": far("scipy.integrate.simpson"),
+    "scipy.integrate.trapezoid": far("scipy.integrate.trapezoid"),
+    "scipy.interpolate.CubicSpline": lambda x: far("scipy.interpolate.CubicSpline")([0, 1, 2, 3], x)(1.5),
+    "scipy.interpolate.interp1d": far("scipy.interpolate.interp1d")([-2, 0, 3.0], [1, 2, 5.0]),
+    "scipy.ndimage.gaussian_filter1d": lambda x: far("scipy.ndimage.gaussian_filter1d")(x, 1.0),
+    "scipy.spatial.distance.euclidean": lambda x: far("scipy.spatial.distance.euclidean")(x, Y),
+    "scipy.sparse.csr_array": lambda x: far("scipy.sparse.csr_array")(np.diag(Y)) @ x,
+    "scipy.linalg.expm": lambda x: far("scipy.linalg.expm")(x.reshape(2, 2)),
+    "scipy.linalg.lu_factor": lambda x: far("scipy.linalg.lu_factor")(x.reshape(2, 2))[0],
+    "scipy.optimize.brentq": lambda x: far("scipy.optimize.brentq")(lambda z: z**3 - x[1], 0.0, 3.0) * x,
+    "scipy.optimize.rosen": far("scipy.optimize.rosen"),
+    "scipy.special.softmax": sc.softmax,
+    "scipy.special.logsumexp": sc.logsumexp,
+    "scipy.stats.skew": far("scipy.stats.skew"),
+    "numpy.polynomial.legendre.legval": lambda x: far("numpy.polynomial.legendre.legval")(x, [1, 2, 3.0]),
+    "numpy.poly1d": np.poly1d([1.0, 2.0, 3.0]),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_code_of_others_that_meets_a_traced_array_is_refused_or_right(name: str) -> None:
+    fun = ELSEWHERE[name]
+    try:
+        found = traced(lambda x: np.ravel(fun(x)), POINT)
+    except Refused:
+        return
+    np.testing.assert_allclose(found.value, np.ravel(fun(POINT)), rtol=1e-12)
+    columns = np.stack([found.pushforward(e) for e in np.eye(4)], axis=-1)
+    np.testing.assert_allclose(columns, differences(lambda x: np.ravel(fun(x)), POINT), rtol=1e-6, atol=1e-8)
