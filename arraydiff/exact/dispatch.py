@@ -11,11 +11,12 @@ from typing import Any
 from arraydiff._typing import Namespace
 from arraydiff.backends import cupy_rules, numpy_rules, raw
 from arraydiff.exact import face
-from arraydiff.exact.primitives import Elementwise, Primitive, Rule, Smooth, assign
+from arraydiff.exact.primitives import Elementwise, Primitive, Rule, Smooth
 from arraydiff.exact.products import linalg
 from arraydiff.exact.reductions import array
 from arraydiff.exact.trace import Refused, Tracer, has_tracer, ops, plain, record, refuse, running
 from arraydiff.exact.transforms import fft
+from arraydiff.exact.writing import assign
 
 UFUNCS, FUNCTIONS = numpy_rules.tables(vars(ops), vars(linalg), vars(fft))
 REDUCTIONS = {key: getattr(ops, name) for key, name in numpy_rules.REDUCTIONS.items()}

@@ -9,9 +9,10 @@ from typing import Any, NoReturn
 
 from arraydiff.backends import raw
 from arraydiff.exact import elementwise, filling, numerics, products, transforms  # noqa: F401 - they fill `ops`
-from arraydiff.exact.primitives import Elementwise, assign, lock
+from arraydiff.exact.primitives import Elementwise, lock
 from arraydiff.exact.reductions import array, cast
 from arraydiff.exact.trace import Tracer, has_tracer, kink, note, ops, plain, prim, refuse
+from arraydiff.exact.writing import assign
 
 MOST_OBJECTS = 1000
 """Entries of an array that becomes one of objects: beyond, every operation on it costs milliseconds."""
