@@ -113,6 +113,13 @@ class Call:
         value, aux = self._parted(value)
         return self._output(value, points, aux)
 
+    def followed(self, point: Any) -> Followed:
+        """F at a point that is traced (`exact.traced` calls this): its outputs as one traced array, in the layout of `Output`."""
+        call = replace(self, backend=replace(self.backend, xp=point.__array_namespace__()))
+        args, kwargs = call._arguments(point)
+        value, aux = self._parted(self.fun(*args, **kwargs))
+        return Followed(*_traced_output(call.backend, value, point), untraced(aux))
+
     @cached_property
     def _vmapped(self) -> Callable[[Array], PyTree] | None:
         """Of a block, where the library's vmap was chosen."""
@@ -254,6 +261,39 @@ class Call:
             leaves.append(Leaf(tuple(array.shape[:-1]), leaf.dtype, leaf.is_complex))
             moved.append(array)
         return Layout(layout.structure, tuple(leaves)), moved
+
+
+class Followed(NamedTuple):
+    """What one call of f gave of a traced point."""
+
+    values: Any  # (m,) traced
+    layout: Layout
+    aux: Any = None
+
+
+def _traced_output(backend: Backend, value: PyTree, point: Any) -> tuple[Any, Layout]:
+    from arraydiff.exact import as_array
+
+    xp = backend.xp
+    leaves, structure = flatten(value)
+    specs, parts = [], []
+    for leaf in leaves:
+        array = as_array(leaf, point)
+        spec = Leaf(tuple(array.shape), array.dtype, is_complex(backend, array.dtype))
+        flat = xp.reshape(array, (-1,))
+        if not (spec.is_complex or is_real(backend, spec.dtype)):
+            flat = xp.astype(flat, backend.default_float)
+        parts += [xp.real(flat), xp.imag(flat)] if spec.is_complex else [flat]
+        specs.append(spec)
+    return parts[0] if len(parts) == 1 else xp.concat(parts), Layout(structure, tuple(specs))
+
+
+def untraced(tree: PyTree) -> PyTree:
+    """A tree with plain arrays in the place of traced ones: what the user is handed."""
+    from arraydiff.exact import plain
+
+    leaves, structure = flatten(tree)
+    return unflatten(structure, [plain(leaf) for leaf in leaves])
 
 
 Answer = Output | Exception

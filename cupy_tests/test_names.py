@@ -6,6 +6,7 @@ Not under tests/: a CuPy that is imported takes the place of the stand-in.
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import array_api_compat.cupy as xp  # noqa: E402 - only where there is one
 import cupyx.scipy.special as special  # noqa: E402
 
 import arraydiff  # noqa: E402
+from arraydiff.backends import cupy_rules  # noqa: E402
 from arraydiff.backends.cupy import CupyBackend  # noqa: E402
 from tests import cupy_standin  # noqa: E402
 
@@ -198,3 +200,48 @@ def test_kernels_without_complex_loops_are_listed(capsys: pytest.CaptureFixture[
         for name, lacking in listed.items():
             print(f"\n{name} {cupy.__version__}, no complex loop: {' '.join(lacking)}")
     assert {"cbrt", "logaddexp"} <= set(listed["cupy"])
+
+
+class Asked:
+    """An argument that notes what it is asked for before a kernel reads memory."""
+
+    def __init__(self) -> None:
+        self.kernels: list[Any] = []
+
+    def __cupy_override_elementwise_kernel__(self, kernel: Any, *args: Any, **options: Any) -> str:
+        self.kernels.append(kernel)
+        return "asked"
+
+    def __cupy_override_reduction_kernel__(self, *arguments: Any) -> str:
+        self.kernels.extend(arguments)
+        return "asked too"
+
+
+def test_kernels_ask_their_arguments_by_the_hook_that_tracing_implements() -> None:
+    asked = Asked()
+    square = cupy.ElementwiseKernel("float64 x", "float64 y", "y = x * x", "square")
+    assert [cupy.sin(asked), cupy.multiply(2.0, asked), square(asked)] == ["asked"] * 3
+    assert asked.kernels == [cupy.sin, cupy.multiply, square]
+    assert cupy_rules.operation_of(cupy.sin) == "sin"
+    assert cupy_rules.operation_of(square) is None
+
+
+def test_reductions_ask_by_the_other_hook_and_hand_on_what_tracing_takes() -> None:
+    total = cupy._core.create_reduction_func("total", ("d->d",), ("in0", "a + b", "out0 = a", None), 0)
+    asked = Asked()
+    assert total(asked, 1, keepdims=True) == "asked too"
+    assert asked.kernels == [total, 1, None, None, True]
+
+
+def test_private_kernels_are_where_tracing_looks_for_them() -> None:
+    for kernel, (module, name, _) in cupy_rules.PRIVATE.items():
+        assert getattr(importlib.import_module(module), name).name == kernel
+
+
+def test_most_ufuncs_of_cupy_that_have_a_derivative_have_a_rule() -> None:
+    from arraydiff.exact.dispatch import UFUNCS_BY_NAME
+
+    known = {name for name in vars(cupy) if isinstance(getattr(cupy, name), cupy.ufunc)}
+    followed = {name for name in known if cupy_rules.operation_of(getattr(cupy, name)) in UFUNCS_BY_NAME}
+    assert {"sin", "exp", "multiply", "power", "true_divide", "arctan2", "logaddexp", "maximum", "square"} <= followed
+    print("cupy, ufuncs without a rule:", *sorted(known - followed))

@@ -1,0 +1,188 @@
+"""Derivatives of a function of one flat array: f once on a tracer, and then sweeps over its tape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from arraydiff._typing import Array
+from arraydiff.backends import raw
+from arraydiff.exact.primitives import backward, forward
+from arraydiff.exact.reductions import array
+from arraydiff.exact.trace import Refused, Trace, Tracer, has_tracer, is_users, ops, prim, refuse, snapshot
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What tracing met that a derivative at one point does not tell: each with its place in the user's code."""
+
+    kinks: dict[str, str] = field(default_factory=dict)
+    """Where the derivative may not exist: abs at 0, a tie of max, a branch at equality."""
+
+    branches: dict[str, str] = field(default_factory=dict)
+    """What was asked of values: comparisons, signs, casts that lose digits; another x may take another way."""
+
+
+class Traced:
+    """f at x, with its tape.
+
+    Attributes
+    ----------
+    value : array, shape (m,)
+        As f gave it.
+    """
+
+    def __init__(self, trace: Trace, root: Tracer, out: Any) -> None:
+        self._trace, self._root, self._out = trace, root, out
+        self.value: Array = snapshot(out.value) if type(out) is Tracer else out
+
+    @property
+    def constant(self) -> bool:
+        """Whether f does not depend on x."""
+        return type(self._out) is not Tracer
+
+    @property
+    def notes(self) -> Notes:
+        """What was met on the way; on a device this waits for it."""
+        trace = self._trace
+        for text, place, flag in trace.pending:
+            if flag:
+                trace.kinks.setdefault(text, place)
+        trace.pending.clear()
+        return Notes(dict(trace.kinks), dict(trace.notes))
+
+    def pullback(self, cotangent: Array, *, keep: bool = False) -> Array:
+        """The cotangent (m,) of the value as one of x, (n,); without `keep` the tape is used up, and its memory freed."""
+        if self.constant:
+            return raw.zeros(self._root.value.shape, self._root.value.dtype, self._root.value)
+        if self._trace.tape is None or (self._out.node not in self._trace.tape and self._out.node != self._root.node):
+            raise RuntimeError("the tape of this trace is used up; pass keep=True where it is needed again")
+        return backward(self._trace, self._out, cotangent, self._root, release=not keep)
+
+    def pushforward(self, tangent: Array) -> Array:
+        """The tangent (n,) of x as one of the value, (m,); the tape is kept."""
+        if self.constant:
+            return raw.zeros(self.value.shape, self.value.dtype, self.value)
+        return forward(self._trace, self._out, tangent, self._root)
+
+
+def traced(function: Callable[[Any], Any], x: Array, *, constant: bool = False) -> Traced:
+    """Follow f at x.
+
+    Parameters
+    ----------
+    function : callable
+        Of an array (n,), gives an array (m,), or a number. It is called once.
+    x : array, shape (n,), real floating
+        Or a traced array, where derivatives are nested.
+    constant : bool, optional
+        Allow a result that does not depend on x, as the gradient of a linear function does not.
+
+    Returns
+    -------
+    Traced
+        Its value, pullback and pushforward, and what was noted.
+
+    Raises
+    ------
+    Refused
+        f cannot be followed; `reason` and `place` say why and where. Also where f catches the exception.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from arraydiff.exact import traced
+    >>> followed = traced(lambda x: np.exp(x) * x[0], np.array([0.0, 1.0]))
+    >>> followed.pullback(np.array([1.0, 0.0]))
+    array([1., 0.])
+    """
+    with Trace(reverse=True) as trace:
+        root = trace.root(x)
+        out = _run(trace, function, root, constant)
+    return Traced(trace, root, out)
+
+
+def pushforward(function: Callable[[Any], Any], x: Array, tangents: Array) -> tuple[Array, Array]:
+    """The value (m,) and J·tangents (m, k) in forward mode: one tangent goes along with f, several along its tape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from arraydiff.exact import pushforward
+    >>> pushforward(lambda x: x * x, np.array([3.0, 4.0]), np.array([[1.0], [1.0]]))
+    (array([ 9., 16.]), array([[6.],
+           [8.]]))
+    """
+    if tangents.shape[1] != 1:
+        followed = traced(function, x, constant=True)
+        columns = [followed.pushforward(tangents[:, j]) for j in range(tangents.shape[1])]
+        return followed.value, ops.stack(columns, axis=1)
+    with Trace(reverse=False) as trace:
+        out = _run(trace, function, trace.root(x, tangents[:, 0]), True)
+    if type(out) is not Tracer:
+        return out, raw.zeros((*out.shape, 1), out.dtype, out)
+    return snapshot(out.value), prim.reshape(out.node, (-1, 1))
+
+
+def gradient(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The gradient of a function with one real result, as a function that can be followed in turn: forward over reverse."""
+
+    def gradient_at(x: Any) -> Any:
+        followed = traced(function, x, constant=True)
+        if followed.value.shape not in ((), (1,)):
+            refuse(f"a gradient of {followed.value.shape} numbers, not of one; take pullback", x)
+        return followed.pullback(ops.ones_like(followed.value))
+
+    return gradient_at
+
+
+def hvp(function: Callable[[Any], Any], x: Array, tangents: Array) -> tuple[Array, Array]:
+    """The gradient (n,) and H·tangents (n, k): forward over reverse, f once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from arraydiff.exact import hvp
+    >>> hvp(lambda x: x[0] ** 2 * x[1], np.array([1.0, 2.0]), np.eye(2))
+    (array([4., 1.]), array([[4., 2.],
+           [2., 0.]]))
+    """
+    return pushforward(gradient(function), x, tangents)
+
+
+def _run(trace: Trace, function: Callable[[Any], Any], root: Tracer, constant: bool) -> Any:
+    """What f gives, checked: a refusal stands, whatever f or a library made of the exception."""
+    try:
+        out = function(snapshot(root))  # f may write into what it gets
+    except Refused as refused:
+        raise (trace.refused[0] if trace.refused else refused) from None
+    except Exception as error:
+        if trace.refused:
+            raise trace.refused[0] from error
+        raise Refused(f"{type(error).__name__} while f was traced: {error}", _raised_at(error)) from error
+    if trace.refused:
+        raise trace.refused[0]
+    if type(out) is not Tracer and has_tracer(out):
+        out = array(out, root)
+    if type(out) is Tracer and out.home is trace:
+        return snapshot(out)
+    if constant and (type(out) is Tracer or raw.is_plain(out)):
+        return out if hasattr(out, "shape") else array(out, root)
+    if type(out) is not Tracer or not out.home.live:
+        told = f" ({', '.join(sorted(trace.notes))})" if trace.notes else ""
+        refuse(
+            f"the result, a {type(out).__name__}, does not depend on x through operations that are followed{told}", root
+        )
+    return refuse("the result depends on another x than that of this derivative", root)
+
+
+def _raised_at(error: BaseException) -> str:
+    """The innermost line of the user's on the way of an exception."""
+    place, step = "", error.__traceback__
+    while step is not None:
+        if is_users(step.tb_frame):
+            place = f"{Path(step.tb_frame.f_code.co_filename).name} line {step.tb_lineno}"
+        step = step.tb_next
+    return place

@@ -1,0 +1,373 @@
+"""Operations with a derivative, in three classes, and the two sweeps over a tape of them.
+
+An elementwise rule is a line ``t -> d·t``: a diagonal map is its own transpose, so that the line serves both modes.  A linear
+operation is its own forward rule, and states its transpose.  A smooth one states its forward rule alone, which is linear in t:
+it is transposed by tracing it.  Composites, the fourth class, are functions made of these (modules `reductions` to
+`products`).  Cotangents are paired as Re(g·t), without conjugation, as in JAX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from arraydiff._typing import Array
+from arraydiff.backends import raw
+from arraydiff.exact.trace import Alias, Memory, Trace, Tracer, kink, ops, plain, prim, refuse, snapshot
+
+Rule = Callable[..., Any]
+NO_VIEW_TOLD = "an array that is or has a view, of a library that does not tell which are views; compute a new one"
+FINISHED = "a value of a finished call of f is used (kept in a cache or a global?)"
+
+
+class Primitive:
+    """An operation, and how it acts on tangents and cotangents of its k-th argument."""
+
+    __slots__ = ("arrays", "evaluate", "forward", "kinks", "name", "rules", "takes_view", "uses_values")
+
+    def __init__(
+        self,
+        name: str,
+        compute: Callable[..., Any],
+        rules: Sequence[Rule | None],
+        *,
+        arrays: int | None = None,
+        takes_view: bool = False,
+        uses_values: bool = True,
+        kinks: Rule | None = None,
+        forward: dict[int, Rule] | None = None,
+    ) -> None:
+        self.name, self.evaluate, self.rules = name, compute, tuple(rules)
+        self.arrays = len(self.rules) if arrays is None else arrays  # so many leading arguments are arrays
+        self.takes_view = takes_view  # what it gives may lie in the memory of what it got
+        self.uses_values = uses_values  # whether its rules look at values, which f may change later
+        self.kinks = kinks  # (out, *arguments) -> where the derivative does not exist
+        self.forward = forward or {}  # of a linear operation: rules of the arguments that it is not linear in
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        top = None
+        for one in args:
+            if type(one) is Tracer:
+                if one.alias is not None:
+                    refresh(one)
+                if top is None or one.home.level > top.level:
+                    top = one.home
+        return self.evaluate(*args, **options) if top is None else self.recorded(top, args, options)
+
+    def recorded(self, top: Trace, args: Sequence[Any], options: dict[str, Any]) -> Any:
+        """The operation at its highest level; the values below are operated on in the same way."""
+        if not top.live:
+            refuse(FINISHED, *args)
+        values: list[Any] = []
+        nodes: list[Any] = []
+        nested = False
+        for k, one in enumerate(args):
+            if type(one) is not Tracer:
+                if k < self.arrays and type(one) not in raw.NUMBERS:
+                    one = self._operand(one, args)
+                    if type(one) is Tracer:  # made of traced numbers
+                        return self(*args[:k], one, *args[k + 1 :], **options)
+                values.append(one)
+                nodes.append(None)
+            elif one.home is top:
+                values.append(one.value)
+                nodes.append(one.node)
+                nested = nested or type(one.value) is Tracer
+            else:
+                values.append(snapshot(one))
+                nodes.append(None)
+                nested = True
+        out = self(*values, **options) if nested else self.evaluate(*values, **options)
+        if type(out) in raw.NUMBERS:  # Python takes 1j * np.float64(2) for its own
+            out = raw.numpy_number(out)
+        if self.kinks is not None and not nested:
+            kink(f"{self.name} {KINKS[self.name]}", self.kinks(out, *values, **options), self._of(top, args))
+        alias = self._alias(args, out, options) if self.takes_view else None
+        if top.tape is None:
+            return Tracer(top, out, self._tangent(nodes, out, values, options), alias)
+        node = next(top.count)
+        top.tape[node] = (self, nodes, values, out, options)
+        return Tracer(top, out, node, alias)
+
+    def _operand(self, one: Any, args: Sequence[Any]) -> Any:
+        """What is not traced, as it is now where a rule looks at it later."""
+        found = raw.taken(one, copy=self.uses_values)
+        if found is not None:
+            return found
+        if isinstance(one, list | tuple) or raw.holds_objects(one):
+            return ops.array(one, next(other for other in args if type(other) is Tracer))
+        if not raw.is_plain(one):
+            kind = type(one)
+            refuse(f"{self.name} with an operand of type {kind.__module__}.{kind.__qualname__}", *args)
+        return raw.kept(one) if self.uses_values else one
+
+    def _of(self, top: Trace, args: Sequence[Any]) -> Any:
+        return next(one for one in args if type(one) is Tracer and one.home is top)
+
+    def _tangent(self, nodes: Sequence[Any], out: Any, values: Sequence[Any], options: dict[str, Any]) -> Any:
+        total = None
+        for k, tangent in enumerate(nodes):
+            if tangent is not None:
+                term = self.jvp(k, tangent, out, values, options)
+                total = term if total is None else total + term
+        return whole(total, out.shape)
+
+    def _alias(self, args: Sequence[Any], out: Any, options: dict[str, Any]) -> Alias | None:
+        shared = raw.shares_memory(plain(out), plain(args[0]))
+        if shared is False:
+            return None
+        parent = args[0]
+        if parent.alias is None:
+            parent.alias = Alias(Memory(), None, ())
+        if shared is None:
+            lock(parent, NO_VIEW_TOLD)
+        return Alias(parent.alias.memory, parent, (self, tuple(args[1:]), options))
+
+    def jvp(self, k: int, t: Any, out: Any, values: Sequence[Any], options: dict[str, Any]) -> Any:
+        """What a tangent t of argument k makes of the result's tangent."""
+        raise NotImplementedError
+
+    def vjp(self, k: int, g: Any, out: Any, values: Sequence[Any], options: dict[str, Any]) -> Any:
+        """What a cotangent g of the result makes of argument k's; g broadcasts to the shape of `out`."""
+        raise NotImplementedError
+
+
+class Elementwise(Primitive):
+    """rule(t, out, *arguments) = derivative · t, for tangents and cotangents alike."""
+
+    __slots__ = ()
+
+    def jvp(self, k: int, t: Any, out: Any, values: Sequence[Any], options: dict[str, Any]) -> Any:
+        return self.rules[k](t, out, *values)  # type: ignore[misc]
+
+    def vjp(self, k: int, g: Any, out: Any, values: Sequence[Any], options: dict[str, Any]) -> Any:
+        c = self.rules[k](g, out, *values)  # type: ignore[misc]
+        shape = values[k].shape
+        return c if out.shape == shape else unbroadcast(c, out.shape, shape)
+
+
+class Linear(Primitive):
+    """Its own forward rule in every argument; rule(g, out, *arguments) is the transpose."""
+
+    __slots__ = ()
+
+    def jvp(self, k: int, t: Any, out: Any, values: Sequence[Any], options: dict[str, Any]) -> Any:
+        if k in self.forward:
+            return self.forward[k](t, out, *values, **options)
+        return self(*values[:k], t, *values[k + 1 :], **options)
+
+    def vjp(self, k: int, g: Any, out: Any, values: Sequence[Any], options: dict[str, Any]) -> Any:
+        return self.rules[k](whole(g, out.shape), out, *values, **options)  # type: ignore[misc]
+
+
+class Concatenation(Linear):
+    """Linear in its arguments taken together, however many."""
+
+    __slots__ = ()
+
+    def jvp(self, k: int, t: Any, out: Any, values: Sequence[Any], options: dict[str, Any]) -> Any:
+        return self(*(t if j == k else zeros_like(one) for j, one in enumerate(values)), **options)
+
+    def vjp(self, k: int, g: Any, out: Any, values: Sequence[Any], options: dict[str, Any]) -> Any:
+        axis = options["axis"]
+        start = sum(one.shape[axis] for one in values[:k])
+        index = (slice(None),) * (axis % len(out.shape)) + (slice(start, start + values[k].shape[axis]),)
+        return prim.getitem(whole(g, out.shape), index)
+
+
+class Smooth(Primitive):
+    """rule(t, out, *arguments), linear in t; its transpose is found by tracing it."""
+
+    __slots__ = ()
+
+    def jvp(self, k: int, t: Any, out: Any, values: Sequence[Any], options: dict[str, Any]) -> Any:
+        return self.rules[k](t, out, *values, **options)  # type: ignore[misc]
+
+    def vjp(self, k: int, g: Any, out: Any, values: Sequence[Any], options: dict[str, Any]) -> Any:
+        with Trace(reverse=True) as trace:
+            t = trace.root(zeros_like(values[k]))
+            moved = self.rules[k](t, out, *values, **options)  # type: ignore[misc]
+        if type(moved) is not Tracer or moved.home is not trace:
+            return zeros_like(values[k])
+        return backward(trace, moved, whole(g, out.shape), t, release=True)
+
+
+KINKS: dict[str, str] = {}
+"""What is noted where the derivative of a primitive does not exist."""
+
+
+def library(name: str, part: str = "", *, pair: bool = False) -> Callable[..., Any]:
+    """The function of that name in the library of the arguments; `pair`: Python's numbers become arrays where they must."""
+    known: dict[type, Callable[..., Any]] = {}
+
+    def compute(*args: Any, **options: Any) -> Any:
+        first = type(args[0])
+        function = known.get(first)
+        if function is not None:
+            return function(*args, **options)
+        space = raw.namespace_of(*args)
+        function = getattr(getattr(space, part) if part else space, name)
+        like = next((one for one in args if type(one) in raw.NAMESPACES and type(one) is not bool), None)
+        if like is not None and raw.is_host(like):
+            if first in raw.NAMESPACES:
+                known[first] = function
+        elif pair and like is not None:
+            args = tuple(_array(one, args) for one in args)
+        return function(*args, **options)
+
+    return compute
+
+
+def _array(value: Any, others: Sequence[Any]) -> Any:
+    if type(value) not in raw.NUMBERS:
+        return value
+    like = next(one for one in reversed(others) if type(one) not in raw.NUMBERS)
+    return raw.zeros((), like.dtype, like) + value
+
+
+def whole(array: Any, shape: tuple[int, ...]) -> Any:
+    """The array broadcast to a shape."""
+    return array if array.shape == shape else prim.broadcast_to(array, shape)
+
+
+def zeros_like(value: Any) -> Array:
+    """Plain zeros."""
+    value = plain(value)
+    return raw.zeros(value.shape, value.dtype, value)
+
+
+def unbroadcast(g: Any, large: tuple[int, ...], small: tuple[int, ...]) -> Any:
+    """What stands for an array of shape `large`, summed down to shape `small`."""
+    if large == small:
+        return g
+    lead = len(large) - len(small)
+    axes = tuple(range(lead)) + tuple(lead + i for i, s in enumerate(small) if s == 1 and large[lead + i] != 1)
+    g = whole(g, large)
+    return prim.reshape(prim.sum(g, axis=axes), small) if axes else g
+
+
+def is_complex(value: Any) -> bool:
+    """Whether a number or an array, traced or not, is complex."""
+    dtype = getattr(value, "dtype", None)
+    return isinstance(value, complex) if dtype is None else raw.kind(dtype) == "c"
+
+
+def refresh(view: Tracer) -> None:
+    """Take a view again where its memory was written to since."""
+    alias = view.alias
+    if alias is None or alias.version == alias.memory.version:
+        return
+    primitive, rest, options = alias.take
+    fresh = primitive(alias.parent, *rest, **options)
+    view.home, view.value, view.node = fresh.home, fresh.value, fresh.node
+    alias.version = alias.memory.version
+
+
+def inverse(axes: Sequence[int]) -> tuple[int, ...]:
+    """The permutation that undoes one."""
+    return tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
+
+
+def lock(array: Tracer, reason: str) -> None:
+    """Let nothing be written into the memory of an array any more."""
+    if array.alias is None:
+        array.alias = Alias(Memory(), None, ())
+    array.alias.memory.locked = reason
+
+
+def backward(trace: Trace, out: Tracer, cotangent: Any, root: Tracer, *, release: bool) -> Any:
+    """The cotangent of `out` pulled back to `root`.
+
+    A cotangent has any shape that broadcasts to that of its node: the gradient of a sum stays a number until it meets an array.
+    With `release` the tape is used up on the way, so that its memory serves the next operations.
+    """
+    tape, sums = trace.tape, _Sums({out.node: cotangent})
+    assert tape is not None
+    for node in range(out.node, root.node, -1):
+        g, entry = sums.found.pop(node, None), tape.pop(node, None) if release else tape[node]
+        if g is None or entry is None:
+            continue
+        primitive, nodes, values, made, options = entry
+        for k, source in enumerate(nodes):
+            if source is None:
+                continue
+            x = values[k]
+            if primitive is prim.getitem and sums.scatter(source, g, x, values[1]):
+                continue
+            c = primitive.vjp(k, g, made, values, options)
+            if c.dtype is not x.dtype and is_complex(c) and not is_complex(x):
+                c = ops.real(c)
+            sums.add(source, c, x)
+    g = sums.found.get(root.node)
+    if g is None:
+        return zeros_like(root.value)
+    g = whole(g, root.value.shape)
+    return g if root.node in sums.ours else g * 1  # never the caller's own array, nor one broadcast
+
+
+class _Sums:
+    """Cotangents by node; `ours` are buffers made here, which are added into in place."""
+
+    __slots__ = ("found", "ours")
+
+    def __init__(self, found: dict[int, Any]) -> None:
+        self.found = found
+        self.ours: set[int] = set()
+
+    def add(self, node: int, c: Any, x: Any) -> None:
+        old = self.found.get(node)
+        if old is None:
+            self.found[node] = c
+        elif node in self.ours and type(c) is not Tracer and (c.dtype is old.dtype or not is_complex(c)):
+            old += c
+        else:
+            self.found[node] = total = old + c
+            if raw.is_host(total) and not raw.is_number(total) and total.shape == x.shape:
+                self.ours.add(node)
+
+    def scatter(self, node: int, g: Any, x: Any, index: Any) -> bool:
+        """Add the cotangent of x[index] into one buffer, so that n of them cost O(n)."""
+        old = self.found.get(node)
+        if type(g) is Tracer or type(old) is Tracer or not raw.is_host(x):
+            return False
+        if node in self.ours:
+            buffer = self.found[node]
+        else:
+            buffer = raw.zeros(x.shape, x.dtype, x)
+            if old is not None:
+                buffer += old
+            self.found[node] = buffer
+            self.ours.add(node)
+        if type(index) is int:
+            buffer[index] += g
+            return True
+        if g.dtype is not buffer.dtype and is_complex(g) and not is_complex(buffer):
+            g = g.real
+        return raw.add_at(buffer, index, g)
+
+
+def forward(trace: Trace, out: Tracer, tangent: Any, root: Tracer) -> Any:
+    """The tangent of `root` pushed along the tape to `out`; each one goes when nothing needs it any more."""
+    tape, tangents = trace.tape, {root.node: tangent}
+    assert tape is not None
+    last = _last_uses(tape)
+    for node in range(root.node + 1, out.node + 1):
+        entry = tape.get(node)
+        if entry is None:
+            continue
+        primitive, nodes, values, made, options = entry
+        moved = [tangents.get(source) for source in nodes]
+        if any(one is not None for one in moved):
+            tangents[node] = primitive._tangent(moved, made, values, options)
+        for source in nodes:
+            if source is not None and last[source] == node:
+                tangents.pop(source, None)
+    moved_out = tangents.get(out.node)
+    return zeros_like(out.value) if moved_out is None else moved_out
+
+
+def _last_uses(tape: dict[int, tuple[Any, ...]]) -> dict[int, int]:
+    return {source: node for node in sorted(tape) for source in tape[node][1] if source is not None}
+
+
+ops.refresh = refresh

@@ -1,0 +1,153 @@
+"""Rules for SciPy, in the way of any user: `rule(function, jvp)`.
+
+The ufuncs of scipy.special are followed wherever f calls them; this module is loaded when f calls the first.  What SciPy does in
+Python or LAPACK does not reach a tracer: f imports `logsumexp`, `softmax`, `log_softmax`, `solve`, `solve_triangular`,
+`cho_factor`, `cho_solve`, `inv` and `det` from here, which are SciPy's on plain arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import scipy.linalg
+import scipy.special as sc
+
+from arraydiff.exact.dispatch import rule
+from arraydiff.exact.products import linalg
+from arraydiff.exact.reductions import array, only
+from arraydiff.exact.trace import has_tracer, ops, prim
+
+__all__ = [
+    "cho_factor",
+    "cho_solve",
+    "det",
+    "inv",
+    "log_softmax",
+    "logsumexp",
+    "softmax",
+    "solve",
+    "solve_triangular",
+]
+
+digamma, zeta, expit, jv, yv, iv, kv = (
+    sc.digamma,
+    sc.zeta,
+    sc.expit,
+    sc.jv,
+    sc.yv,
+    sc.iv,
+    sc.kv,
+)  # followed by the rules below
+ROOT_PI, ROOT_TAU = math.sqrt(math.pi), math.sqrt(2 * math.pi)
+
+rule(sc.erf, lambda t, y, x: t * (2 / ROOT_PI) * ops.exp(-x * x))
+rule(sc.erfc, lambda t, y, x: t * (-2 / ROOT_PI) * ops.exp(-x * x))
+rule(sc.erfcx, lambda t, y, x: t * (2 * x * y - 2 / ROOT_PI))
+rule(sc.erfi, lambda t, y, x: t * (2 / ROOT_PI) * ops.exp(x * x))
+rule(sc.erfinv, lambda t, y, x: t * (ROOT_PI / 2) * ops.exp(y * y))
+rule(sc.dawsn, lambda t, y, x: t * (1 - 2 * x * y))
+rule(sc.ndtr, lambda t, y, x: t * ops.exp(-0.5 * x * x) / ROOT_TAU)
+rule(sc.log_ndtr, lambda t, y, x: t * ops.exp(-0.5 * x * x - y) / ROOT_TAU)
+rule(sc.ndtri, lambda t, y, x: t * ROOT_TAU * ops.exp(0.5 * y * y))
+rule(sc.expit, lambda t, y, x: t * y * (1 - y))
+rule(sc.log_expit, lambda t, y, x: t * expit(-x))
+rule(sc.logit, lambda t, y, x: t / (x * (1 - x)))
+rule(sc.gammaln, lambda t, y, x: t * digamma(x))
+rule(sc.gamma, lambda t, y, x: t * y * digamma(x))
+rule(sc.digamma, lambda t, y, x: t * zeta(2.0, x))
+rule(sc._ufuncs._zeta, None,  # which sc.zeta calls
+      lambda t, y, s, x: -t * s * zeta(s + 1, x))  # fmt: skip
+rule(
+    sc.beta,
+    lambda t, y, a, b: t * y * (digamma(a) - digamma(a + b)),
+    lambda t, y, a, b: t * y * (digamma(b) - digamma(a + b)),
+)
+rule(
+    sc.betaln,
+    lambda t, y, a, b: t * (digamma(a) - digamma(a + b)),
+    lambda t, y, a, b: t * (digamma(b) - digamma(a + b)),
+)
+rule(sc.gammainc, None, lambda t, y, a, x: t * ops.exp((a - 1) * ops.log(x) - x - sc.gammaln(a)))
+rule(sc.gammaincc, None, lambda t, y, a, x: -t * ops.exp((a - 1) * ops.log(x) - x - sc.gammaln(a)))
+rule(sc.jv, None, lambda t, y, v, x: t * 0.5 * (jv(v - 1, x) - jv(v + 1, x)))
+rule(sc.yv, None, lambda t, y, v, x: t * 0.5 * (yv(v - 1, x) - yv(v + 1, x)))
+rule(sc.iv, None, lambda t, y, v, x: t * 0.5 * (iv(v - 1, x) + iv(v + 1, x)))
+rule(sc.kv, None, lambda t, y, v, x: t * -0.5 * (kv(v - 1, x) + kv(v + 1, x)))
+rule(sc.j0, lambda t, y, x: -t * jv(1.0, x))
+rule(sc.j1, lambda t, y, x: t * 0.5 * (jv(0.0, x) - jv(2.0, x)))
+rule(sc.i0, lambda t, y, x: t * iv(1.0, x))
+rule(sc.i1, lambda t, y, x: t * 0.5 * (iv(0.0, x) + iv(2.0, x)))
+rule(sc.k0, lambda t, y, x: -t * kv(1.0, x))
+rule(sc.k1, lambda t, y, x: t * -0.5 * (kv(0.0, x) + kv(2.0, x)))
+rule(sc.xlogy, lambda t, y, x, z: t * ops.log(z), lambda t, y, x, z: t * x / z)
+rule(sc.xlog1py, lambda t, y, x, z: t * ops.log1p(z), lambda t, y, x, z: t * x / (1 + z))
+rule(sc.entr, lambda t, y, x: -t * (ops.log(x) + 1))
+rule(sc.rel_entr, lambda t, y, p, q: t * (ops.log(p / q) + 1), lambda t, y, p, q: -t * p / q)
+rule(sc.expm1, lambda t, y, x: t * ops.exp(x))
+rule(sc.log1p, lambda t, y, x: t / (1 + x))
+rule(sc.exp10, lambda t, y, x: t * y * math.log(10))
+
+
+def _kept(y: Any, a: Any, axis: Any, keepdims: bool) -> Any:
+    """A reduced array, so that it broadcasts to what it was reduced from."""
+    return y if keepdims or axis is None else ops.expand_dims(y, axis)
+
+
+def _of_logsumexp(t: Any, y: Any, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    return ops.sum(t * ops.exp(a - _kept(y, a, axis, keepdims)), axis=axis, keepdims=keepdims)
+
+
+logsumexp = rule(sc.logsumexp, _of_logsumexp)
+softmax = rule(sc.softmax, lambda t, y, x, axis=None: y * (t - ops.sum(t * y, axis=axis, keepdims=True)))
+log_softmax = rule(sc.log_softmax, lambda t, y, x, axis=None: t - ops.sum(t * ops.exp(y), axis=axis, keepdims=True))
+
+
+def _where_traced(plainly: Callable[..., Any], composite: Callable[..., Any]) -> Callable[..., Any]:
+    """SciPy's function on plain arrays, and one made of followed operations on others."""
+
+    def either(*args: Any, **options: Any) -> Any:
+        return (composite if has_tracer(args) else plainly)(*args, **options)
+
+    return either
+
+
+def _triangle(a: Any, lower: bool) -> Any:
+    return prim.tril(a, k=0) if lower else prim.triu(a, k=0)
+
+
+def _solve_triangular(
+    a: Any, b: Any, trans: Any = 0, lower: bool = False, unit_diagonal: bool = False, **_: Any
+) -> Any:
+    only(a, b, unit_diagonal=unit_diagonal or None)
+    a = _triangle(array(a, b), lower)
+    turned = {0: a, "N": a, 1: ops.matrix_transpose(a), "T": ops.matrix_transpose(a)}
+    return linalg.solve(turned[trans] if trans in turned else ops.adjoint(a), b)
+
+
+def _cho_factor(a: Any, lower: bool = False, **_: Any) -> tuple[Any, bool]:
+    """With zeros in the other triangle, which SciPy leaves as it is."""
+    factor = prim.cholesky(a)
+    return (factor if lower else ops.adjoint(factor)), lower
+
+
+def _cho_solve(c_and_lower: tuple[Any, bool], b: Any, **_: Any) -> Any:
+    c, lower = c_and_lower
+    triangle = _triangle(array(c, b), lower)
+    factor = triangle if lower else ops.adjoint(triangle)
+    return linalg.solve(ops.adjoint(factor), linalg.solve(factor, b))
+
+
+def _solve(a: Any, b: Any, lower: bool = False, overwrite_a: bool = False, overwrite_b: bool = False,
+           check_finite: bool = True, assume_a: Any = None, transposed: bool = False) -> Any:  # fmt: skip
+    only(a, b, assume_a=None if assume_a in (None, "gen") else assume_a)  # else one triangle alone may be read
+    return linalg.solve(ops.matrix_transpose(array(a, b)) if transposed else a, b)
+
+
+solve = _where_traced(scipy.linalg.solve, _solve)
+solve_triangular = _where_traced(scipy.linalg.solve_triangular, _solve_triangular)
+cho_factor = _where_traced(scipy.linalg.cho_factor, _cho_factor)
+cho_solve = _where_traced(scipy.linalg.cho_solve, _cho_solve)
+inv = _where_traced(scipy.linalg.inv, lambda a, **_: prim.inv(a))
+det = _where_traced(scipy.linalg.det, lambda a, **_: prim.det(a))

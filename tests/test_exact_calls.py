@@ -1,0 +1,130 @@
+"""Functions of trees of arguments, as a transform hands them to a strategy: traced through `Call.followed`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import arraydiff as ad
+from arraydiff.arguments import layout_of, ravel
+from arraydiff.backends import backend_of
+from arraydiff.exact import Refused, traced
+from arraydiff.problem import Call, Followed
+
+
+def called(fun: Any, tree: Any, **facts: Any) -> tuple[Call, Any]:
+    """A call of f(tree), and the flat vector."""
+    leaves = list(tree.values()) if isinstance(tree, dict) else [tree]
+    backend = backend_of(leaves)
+    layout, arrays = layout_of(backend, tree)
+    call = Call(fun, (tree,), {}, (0,), True, layout, backend, {}, **facts)
+    return call, ravel(backend, layout.leaves, arrays, arrays[0].dtype)
+
+
+def followed(call: Call, x: Any) -> tuple[Any, Followed]:
+    told: list[Followed] = []
+
+    def flat(point: Any) -> Any:
+        told.append(call.followed(point))
+        return told[0].values
+
+    return traced(flat, x), told[0]
+
+
+def test_a_tree_of_arguments_and_outputs_is_laid_out_as_without_tracing() -> None:
+    def fun(tree: dict[str, Any]) -> dict[str, Any]:
+        a, b, c = tree["a"], tree["b"], tree["c"]
+        assert a.shape == (2, 2)
+        return {"u": a @ a * b, "v": [c * (1 + 2j) * a[0], 3.0], "w": np.sum(a)}
+
+    call, x = called(fun, {"a": np.array([[1.0, 2.0], [3.0, 4.0]]), "b": 0.5, "c": 2.0})
+    trace, told = followed(call, x)
+    plain = call(x)
+    assert [(leaf.shape, leaf.is_complex) for leaf in told.layout.leaves] == [
+        (leaf.shape, leaf.is_complex) for leaf in plain.layout.leaves
+    ]
+    assert told.layout.structure == plain.layout.structure
+    np.testing.assert_allclose(trace.value, plain.values, rtol=1e-15)
+    step = 1e-6
+    for e in np.eye(x.size):
+        difference = (call(x + step * e).values - call(x - step * e).values) / (2 * step)
+        np.testing.assert_allclose(trace.pushforward(e), difference, rtol=1e-8, atol=1e-8)
+
+
+def test_aux_comes_back_as_plain_arrays() -> None:
+    call, x = called(lambda x: (np.sum(x * x), {"twice": 2 * x, "name": "f"}), np.array([1.0, 2.0]), has_aux=True)
+    _, told = followed(call, x)
+    assert type(told.aux["twice"]) is np.ndarray
+    assert told.aux["name"] == "f"
+    np.testing.assert_array_equal(told.aux["twice"], [2.0, 4.0])
+
+
+def test_complex_arguments_go_as_real_and_imaginary_parts() -> None:
+    z = np.array([1.0 + 2.0j, 0.5 - 1.0j])
+    backend = backend_of([z])
+    layout, arrays = layout_of(backend, z)
+    call = Call(lambda z: np.sum(np.abs(z) ** 2), (z,), {}, (0,), True, layout, backend, {})
+    x = ravel(backend, layout.leaves, arrays, np.float64)
+    trace, _ = followed(call, x)
+    np.testing.assert_allclose(trace.pullback(np.ones(1)), [2.0, 1.0, 4.0, -2.0], rtol=1e-15)
+
+
+def test_a_single_precision_argument_stays_in_single_precision() -> None:
+    call, x = called(lambda x: x * x, np.array([1.5, 2.5], dtype=np.float32))
+    trace, _ = followed(call, x)
+    assert trace.value.dtype == np.float32
+
+
+def test_an_output_that_is_no_array_is_refused() -> None:
+    call, x = called(lambda x: "text", np.array([1.0, 2.0]))
+    with pytest.raises(Refused, match="neither a number nor an array"):
+        followed(call, x)
+
+
+def test_a_derivative_of_ours_imports_nothing_of_tracing_until_it_is_asked_for() -> None:
+    code = "import sys, arraydiff; print(*(name for name in sys.modules if name.startswith('arraydiff.exact')))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
+    assert ad.__name__ == "arraydiff"
+
+
+# ---- array-API code
+
+
+def libraries() -> list[Any]:
+    names = ["array_api_compat.torch", "array_api_strict", "array_api_compat.numpy"]
+    return [pytest.param(name, id=name.rpartition(".")[2]) for name in names]
+
+
+def model(x: Any) -> Any:
+    """In the standard's own words."""
+    import array_api_compat
+
+    xp = array_api_compat.array_namespace(x)
+    a = xp.reshape(xp.exp(x) * x[0], (2, 2))
+    b = xp.matmul(a, xp.matrix_transpose(a)) + xp.eye(2, dtype=x.dtype)
+    c = xp.concat([xp.sum(b, axis=0), xp.stack([x[1], xp.mean(x)])]) ** 2
+    d = xp.where(x > 0, xp.sqrt(xp.abs(x)), x * x) + xp.cumulative_sum(x, axis=0) / (1 + xp.max(x))
+    e = xp.clip(xp.tensordot(b, b, axes=1), 1.0, 50.0) - xp.atan2(b, a) + xp.linalg.vector_norm(x) * xp.linalg.inv(b)
+    z = xp.zeros((4,), dtype=x.dtype)
+    z[1:3] = x[:2] * x[2:]
+    return xp.concat([c, d, xp.reshape(e, (-1,)), z, xp.roll(xp.flip(x), 1), xp.expand_dims(xp.vecdot(x, x), axis=0)])
+
+
+@pytest.mark.parametrize("library", libraries())
+def test_code_on_the_array_api_is_followed_on_other_libraries(library: str) -> None:
+    xp = pytest.importorskip(library, reason=f"{library} is not installed")
+    host = np.array([0.3, 1.2, -0.7, 2.0])
+    here, there = traced(model, host), traced(model, xp.asarray(host.tolist(), dtype=xp.float64))
+    w = np.cos(np.arange(here.value.size))
+    weights = xp.asarray(w.tolist(), dtype=xp.float64)
+    assert type(there.value) is type(weights)
+    np.testing.assert_allclose(np.asarray(there.value), here.value, rtol=1e-13)
+    gradient, wanted = there.pullback(weights, keep=True), here.pullback(w, keep=True)
+    np.testing.assert_allclose(np.asarray(gradient), wanted, rtol=1e-12)
+    tangent = there.pushforward(xp.asarray([1.0, 0.0, 2.0, 0.0], dtype=xp.float64))
+    np.testing.assert_allclose(np.asarray(tangent), here.pushforward(np.array([1.0, 0.0, 2.0, 0.0])), rtol=1e-12)
