@@ -21,6 +21,7 @@ def test_what_only_a_device_can_show_passes_its_rehearsal_on_the_stand_in() -> N
         "no:cacheprovider",
         "gpu_tests/test_devices.py",
         "gpu_tests/test_big.py",
+        "gpu_tests/test_second_order.py",
         "-k",
         "cupy",
     ]
@@ -30,4 +31,4 @@ def test_what_only_a_device_can_show_passes_its_rehearsal_on_the_stand_in() -> N
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None
-    assert int(passed[1]) > 25
+    assert int(passed[1]) > 35
