@@ -11,8 +11,8 @@ import numpy as np
 
 from arraydiff.sparse.clashes import checked, numbered
 from arraydiff.sparse.greedy import Lists, by_saturation, first_fit, largest_first, numbers
-from arraydiff.sparse.linear import modular, repeating
 from arraydiff.sparse.pattern import Ints, Pattern
+from arraydiff.sparse.repeating import modular, repeating
 from arraydiff.sparse.search import one_fewer
 from arraydiff.sparse.star import recovery, restricted, stars
 
