@@ -28,9 +28,6 @@ SURE = 8.0
 """Rounding of a sum of k products is below SURE sqrt(k) eps Σ |a b| but for a chance of 1e-14: Higham & Mary, SIAM J. Sci.
 Comput. 41 (2019) A2815, theorem 2.4."""
 
-MARKS = 12
-"""Arrays of the size of one piece that are made besides."""
-
 CHUNK_AS_LARGE = 2
 """Times what is kept: a chunk of columns takes as much again."""
 

@@ -85,3 +85,11 @@ def named(rows: Ints) -> str:
     return (
         f"row {first}" if rows.size == 1 else f"rows {first}" + f" and {rows.size - NAMED} more" * (rows.size > NAMED)
     )
+
+
+def unexplained(what: str) -> str:
+    """What is said where rows stay in doubt."""
+    return (
+        f"some {what} disagree with f along a random direction, and no entry outside the pattern was found to explain it: f may "
+        "jump or be noisy there; give noise=, or scale="
+    )

@@ -17,13 +17,12 @@ from arraydiff.engine import Wanted, opened, pushed_on, unless_all_failed
 from arraydiff.errors import SparsityError
 from arraydiff.problem import Problem
 from arraydiff.result import Status
-from arraydiff.rounds import lockstep
 from arraydiff.seam import Prepared, Pushforward, Rounds, Strategy
-from arraydiff.sparse.checking import named
+from arraydiff.sparse.checking import named, unexplained
 from arraydiff.sparse.curved import Curved, Items, along, entries_of, sloping
 from arraydiff.sparse.order import NO_LINE
 from arraydiff.sparse.pattern import Ints, Pattern
-from arraydiff.sparse.request import MOST_REPAIRS, Request, SparseDerivative
+from arraydiff.sparse.request import Request, SparseDerivative
 from arraydiff.sparse.seeds import seeds_of, sizes_of
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.strategies.second_order import SecondOrder
@@ -87,7 +86,7 @@ class CurvedRequest(Request):
             grown = yield from self._more(found, known, len(repaired))
             if grown is None:
                 found = self._doubted(found)
-                notes.append(UNEXPLAINED)
+                notes.append(unexplained("terms"))
                 break
             repaired.append(rows)
             known = grown
@@ -114,14 +113,10 @@ class CurvedRequest(Request):
             return replace(again, rows=NO_ROWS)
         return replace(again, rows=np.intersect1d(found.rows, again.far if self.terms else again.rows))
 
-    def _fits(self, known: Sparsity, size: int, axis: int) -> None:
-        if known.shape[axis] != size:
-            what = ("f gives" if self.terms else "x has", "x has")[axis]
-            raise ValueError(
-                f"sparsity has shape {known.shape}, but {what} {size} numbers: it must be "
-                + ("(terms, parameters)" if self.terms else "(parameters, parameters)")
-                + ", counted along their flat arrays"
-            )
+    @property
+    def _sides(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        parameters = ("parameters", "x has")
+        return ("terms", "f gives") if self.terms else parameters, parameters
 
     def _curved(self, known: Sparsity, another: bool) -> Curved:
         """The lines that are needed, and the direction of the check."""
@@ -244,13 +239,7 @@ class CurvedRequest(Request):
                 found.rows.tolist() if self.terms else (),
                 found.gap,
             )
-        if times >= MOST_REPAIRS:
-            return None
-        from arraydiff.sparse.detection import searched
-
-        asking = searched(self.problem, self.config, found.prepared.value, found.rows, known.pattern)
-        (pattern,) = yield from lockstep([asking])
-        return Sparsity(pattern, detected=known.detected) if pattern.nnz > known.pattern.nnz else None
+        return (yield from self._searched(found.prepared, found.rows, known, times))
 
     def _doubted(self, found: Found) -> Found:
         """The terms in doubt marked: they and their entries disagree, and nothing else explains it."""
@@ -297,9 +286,3 @@ class CurvedRequest(Request):
         (steps,) = self._brought(second.steps)
         none = xp.zeros((1,), dtype=steps.dtype, device=here.device)
         return xp.take(xp.concat([none, steps]), here.indices(found.curved.lines + 1)) * xp.abs(found.sizes)
-
-
-UNEXPLAINED = (
-    "some terms disagree with f along a random direction, and no entry outside the pattern was found to explain it: f may jump "
-    "or be noisy there; give noise=, or scale="
-)

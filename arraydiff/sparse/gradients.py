@@ -48,13 +48,9 @@ class GradientRequest(Request):
 
     asked = "the gradient and its Hessian"
 
-    def _fits(self, known: Sparsity, size: int, axis: int) -> None:
-        if known.shape[axis] != size:
-            what = ("the gradient has", "x has")[axis]
-            raise ValueError(
-                f"sparsity has shape {known.shape}, but {what} {size} entries: it must be (parameters, parameters), counted "
-                "along their flat arrays"
-            )
+    @property
+    def _sides(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        return ("parameters", "the gradient has"), ("parameters", "x has")
 
     def _directions(self, known: Sparsity) -> int:
         return int(known.star.max(initial=-1)) + 1

@@ -20,7 +20,7 @@ from arraydiff.linear import not_linear
 from arraydiff.problem import Problem
 from arraydiff.rounds import lockstep
 from arraydiff.seam import Prepared, Rounds, Strategy
-from arraydiff.sparse.checking import UNCHECKED, Verdict, named, unresolved, verdict
+from arraydiff.sparse.checking import UNCHECKED, Verdict, named, unexplained, unresolved, verdict
 from arraydiff.sparse.colouring import coloured
 from arraydiff.sparse.compressed import Along, Entries, Recovered, pushed_lines, recovered, seen_along
 from arraydiff.sparse.order import NO_LINE, Order
@@ -124,10 +124,7 @@ class Request:
             if grown is None:
                 entries = unresolved(self.here, made.sparsity.pattern.rows, rows, made.got.entries)
                 made = replace(made, got=replace(made.got, entries=entries), verdict=UNCHECKED)
-                notes.append(
-                    "some rows disagree with f along a random direction, and no entry outside the pattern was found to explain "
-                    "it: f may jump or be noisy there; give noise=, or scale="
-                )
+                notes.append(unexplained("rows"))
                 break
             repaired.append(rows)
             seeds = self._lined(grown, real=prepared.method is not DifferentiationMethod.COMPLEX_STEP)
@@ -137,12 +134,17 @@ class Request:
         rows = np.unique(np.concatenate(repaired)) if repaired else np.zeros(0, dtype=np.int64)
         return Checked(replace(prepared, notes=(*prepared.notes, *notes)), made.sparsity, made.got, rows)
 
+    @property
+    def _sides(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """What is counted along each axis of the pattern, and whose numbers these are."""
+        return ("outputs", "f gives"), ("parameters", "x has")
+
     def _fits(self, known: Sparsity, size: int, axis: int) -> None:
         if known.shape[axis] != size:
-            what = ("outputs f gives", "parameters x has")[axis]
+            (rows, _), (cols, _) = self._sides
             raise ValueError(
-                f"sparsity has shape {known.shape}, but {what.split()[1]} {what.split()[2]} {size} {what.split()[0]}: it must be "
-                "(outputs, parameters), both counted along their flat arrays"
+                f"sparsity has shape {known.shape}, but {self._sides[axis][1]} {size} numbers: it must be ({rows}, {cols}), "
+                "counted along their flat arrays"
             )
 
     def _directions(self, known: Sparsity) -> int:
@@ -254,11 +256,15 @@ class Request:
                 said.rows.tolist(),
                 said.gap,
             )
+        return (yield from self._searched(prepared, said.rows, known, times))
+
+    def _searched(self, prepared: Prepared, rows: Ints, known: Sparsity, times: int) -> Rounds[Sparsity | None]:
+        """A pattern that has grown `times` before, with what was found in these rows; None where nothing was."""
         if times >= MOST_REPAIRS:
             return None
         from arraydiff.sparse.detection import searched
 
-        asking = searched(self.problem, self.config, prepared.value, said.rows, known.pattern)
+        asking = searched(self.problem, self.config, prepared.value, rows, known.pattern)
         (pattern,) = yield from lockstep([asking])
         return Sparsity(pattern, detected=known.detected) if pattern.nnz > known.pattern.nnz else None
 
