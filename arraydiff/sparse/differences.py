@@ -22,12 +22,11 @@ from arraydiff.sparse.checking import named, unexplained
 from arraydiff.sparse.curved import Curved, Items, along, entries_of, sloping
 from arraydiff.sparse.order import NO_LINE
 from arraydiff.sparse.pattern import Ints, Pattern
-from arraydiff.sparse.request import Request, SparseDerivative
+from arraydiff.sparse.request import Request, SparseDerivative, rows_of
 from arraydiff.sparse.seeds import seeds_of, sizes_of
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.strategies.second_order import SecondOrder
 from arraydiff.strategies.turned_once import TurnedOnce
-from arraydiff.vouching import Judged, tolerance
 
 FAR = 1e-3
 """Of what the entries of a term do along a direction: by less than that, bars may be missed though the pattern is whole."""
@@ -253,18 +252,9 @@ class CurvedRequest(Request):
     def _ended(
         self, prepared: Prepared, found: Found, known: Sparsity, repaired: list[Ints], started: float
     ) -> SparseDerivative:
-        backend, here = self.problem.backend, self.here
         pattern = self._pattern(known)
-        entries = entries_of(here, found.curved, pattern, found.sizes, found.parts)
-        steps = self._steps(found)
-        arrays = (entries.values, entries.error, entries.status, entries.floor, steps)
-        if backend.host is not None:
-            arrays = tuple(backend.asarray(array) for array in arrays)
-        values, error, status, floor = (part[:, None] for part in arrays[:4])
-        judged = Judged(backend, tolerance(self.config), values, error, status, None, floor)
-        rows = np.unique(np.concatenate(repaired)) if repaired else NO_ROWS
-        dense, time = Dense(values, arrays[4], error, status), perf_counter() - started
-        return SparseDerivative(self.problem, prepared, self.evaluator, dense, judged, time, known, rows, pattern)
+        entries = entries_of(self.here, found.curved, pattern, found.sizes, found.parts)
+        return self._given(prepared, entries, self._steps(found), known, rows_of(repaired), pattern, started)
 
     def _pattern(self, known: Sparsity) -> Pattern:
         """Of the entries that are returned."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
 
+from arraydiff._typing import Array
 from arraydiff.agreement import TIMES_THE_BARS
 from arraydiff.backends import Backend
 from arraydiff.collectors import Dense
@@ -131,8 +133,8 @@ class Request:
             made = yield from self._made(prepared, grown, seeds)
         unless_all_failed(self.evaluator)
         notes += self._notes(made)
-        rows = np.unique(np.concatenate(repaired)) if repaired else np.zeros(0, dtype=np.int64)
-        return Checked(replace(prepared, notes=(*prepared.notes, *notes)), made.sparsity, made.got, rows)
+        prepared = replace(prepared, notes=(*prepared.notes, *notes))
+        return Checked(prepared, made.sparsity, made.got, rows_of(repaired))
 
     @property
     def _sides(self) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -293,17 +295,34 @@ class Request:
         return notes
 
     def _finished(self, checked: Checked, started: float) -> SparseDerivative:
-        """All of it in the library of x."""
-        backend, got, sparsity = self.problem.backend, checked.got, checked.sparsity
-        entries = got.entries
-        arrays = (entries.values, entries.error, entries.status, entries.floor, got.steps)
+        got, pattern = checked.got, checked.sparsity.pattern
+        return self._given(
+            checked.prepared, got.entries, got.steps, checked.sparsity, checked.repaired, pattern, started
+        )
+
+    def _given(
+        self,
+        prepared: Prepared,
+        entries: Entries,
+        steps: Array,
+        sparsity: Sparsity,
+        repaired: Ints,
+        pattern: Pattern,
+        started: float,
+    ) -> SparseDerivative:
+        """All of it in the library of x; `pattern` is that of the entries."""
+        backend = self.problem.backend
+        arrays = (entries.values, entries.error, entries.status, entries.floor, steps)
         if backend.host is not None:
             arrays = tuple(backend.asarray(array) for array in arrays)
-        values, error, status, floor, steps = arrays
-        values, error, status, floor = (part[:, None] for part in (values, error, status, floor))
+        values, error, status, floor = (part[:, None] for part in arrays[:4])
         judged = Judged(backend, tolerance(self.config), values, error, status, None, floor)
-        dense = Dense(values, steps, error, status)
-        time, pattern = perf_counter() - started, sparsity.pattern
+        dense, time = Dense(values, arrays[4], error, status), perf_counter() - started
         return SparseDerivative(
-            self.problem, checked.prepared, self.evaluator, dense, judged, time, sparsity, checked.repaired, pattern
+            self.problem, prepared, self.evaluator, dense, judged, time, sparsity, repaired, pattern
         )
+
+
+def rows_of(repaired: Sequence[Ints]) -> Ints:
+    """All rows that were repaired, once each."""
+    return np.unique(np.concatenate(repaired)) if repaired else np.zeros(0, dtype=np.int64)
