@@ -14,7 +14,7 @@ from arraydiff._typing import Array
 if TYPE_CHECKING:
     from arraydiff.backends import Backend
     from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-    from arraydiff.directions import Lines
+    from arraydiff.directions import Lines, Tangents
     from arraydiff.problem import Problem
 
 LADDER_ARRAYS = 60
@@ -177,6 +177,16 @@ class Foresight(Protocol):
 
     def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
         """Points that are sure to be asked for, then in turn those that may be; the same to the last bit."""
+
+
+@runtime_checkable
+class Watchful(Protocol):
+    """A strategy that looks along a random line anyhow, and can tell the derivative along it: `Prepared.along`."""
+
+    def watching(
+        self, problem: Problem, config: DifferentiationConfig, line: Callable[[Problem], Tangents] | None
+    ) -> Strategy:
+        """The same, telling it where it can; `line` is one with room on both sides that it may look along instead of its own."""
 
 
 class Strategy(Protocol):

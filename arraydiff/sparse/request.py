@@ -21,7 +21,7 @@ from arraydiff.evaluator import Evaluator
 from arraydiff.linear import not_linear
 from arraydiff.problem import Problem
 from arraydiff.rounds import lockstep
-from arraydiff.seam import Prepared, Rounds, Strategy
+from arraydiff.seam import Prepared, Rounds, Strategy, Watchful
 from arraydiff.sparse.checking import UNCHECKED, Verdict, named, unexplained, unresolved, verdict
 from arraydiff.sparse.colouring import coloured
 from arraydiff.sparse.compressed import Along, Entries, Recovered, pushed_lines, recovered, seen_along
@@ -30,11 +30,7 @@ from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.seeds import Seeds, checks_of, seeds_of, sizes_of, straightened
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.strategies import strategy_of
-from arraydiff.strategies.adaptive import Adaptive
-from arraydiff.strategies.complex_step import ComplexStep
 from arraydiff.strategies.richardson import Richardson
-from arraydiff.strategies.stencil import Stencil
-from arraydiff.strategies.stencil_ray import HIGHEST
 from arraydiff.strategies.straight import WithStraight
 from arraydiff.vouching import Judged, tolerance
 
@@ -173,15 +169,13 @@ class Request:
         return seeds_of(order, self.free, sizes, checks, self.straight)
 
     def _strategy(self, seeds: Seeds) -> Strategy | None:
-        """That of the config (None), with a ray that serves the check too: a stencil's where there is room, a certificate's."""
-        strategy = strategy_of(self.config)
-        low = (self.config.order or 1) <= HIGHEST and self.problem.step is None and self.problem.backend.host is None
-        if isinstance(strategy, Stencil) and low and seeds.sizes.ample and len(seeds.checks) == 1:
-            strategy = replace(strategy, check=seeds.check)
-        elif isinstance(strategy, Adaptive | ComplexStep) and seeds.checks and self.problem.n > 1:
-            strategy = replace(strategy, along=True)
-        elif self.straight is None:
+        """That of the config, with a ray of its own that serves the check too, where it has one; None where nothing moves."""
+        if not seeds.count and not seeds.checks:
             return None
+        strategy = strategy_of(self.config)
+        if seeds.checks and isinstance(strategy, Watchful):
+            roomy = seeds.sizes.ample and len(seeds.checks) == 1
+            strategy = strategy.watching(self.problem, self.config, seeds.check if roomy else None)
         return strategy if self.straight is None else WithStraight(strategy, seeds.straight_count)
 
     def _made(self, prepared: Prepared, known: Sparsity, seeds: Seeds) -> Rounds[Made]:

@@ -6,11 +6,11 @@ complex numbers); the ray's ladder, which vouches for them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from arraydiff.config import DifferentiationConfig
-from arraydiff.directions import Lines
+from arraydiff.directions import Lines, Tangents
 from arraydiff.noise import given
 from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
@@ -24,6 +24,12 @@ class Adaptive:
     """The default strategy."""
 
     along: bool = False  # whether the derivative along the certificate's ray is wanted too, where there is one
+
+    def watching(
+        self, problem: Problem, config: DifferentiationConfig, line: Callable[[Problem], Tangents] | None
+    ) -> Adaptive:
+        """The certificate's ray is random anyhow; of one parameter it is the column itself."""
+        return replace(self, along=problem.n > 1)
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x), the certificate, and with it the method."""

@@ -6,7 +6,7 @@ certified for this very x.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -38,6 +38,12 @@ class ComplexStep:
     """The strategy, asked for by name: where the certificate is refused, differences with the flag UNRESOLVED."""
 
     along: bool = False  # whether the derivative along the certificate's ray is wanted too
+
+    def watching(
+        self, problem: Problem, config: DifferentiationConfig, line: Callable[[Problem], Tangents] | None
+    ) -> ComplexStep:
+        """The certificate's ray is random anyhow; of one parameter it is the column itself."""
+        return replace(self, along=problem.n > 1)
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x) and its certificate."""

@@ -23,6 +23,7 @@ from arraydiff.rows import Rows, by_rows, cut, cut_or_none, folded, kept
 from arraydiff.seam import Asking, Points, Prepared, Pushforward, Seen, Values
 from arraydiff.strategies.placing import NOWHERE, placed, spliced
 from arraydiff.strategies.stencil_ray import (
+    HIGHEST,
     NOISE_FACTOR,
     ROUNDING,
     Across,
@@ -106,6 +107,13 @@ class Stencil:
     side: ClassVar[int]
     default_order: ClassVar[int]
     check: Callable[[Problem], Tangents] | None = None  # a line whose derivative is wanted too, with room on both sides
+
+    def watching(
+        self, problem: Problem, config: DifferentiationConfig, line: Callable[[Problem], Tangents] | None
+    ) -> Stencil:
+        """Its ray along that line, where bars need no terms that are not along it."""
+        low = (config.order or self.default_order) <= HIGHEST
+        return replace(self, check=line if low and problem.step is None and problem.backend.host is None else None)
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x) and the ray, in one round; in two where the noise of f is known, and with it better steps."""
