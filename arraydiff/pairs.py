@@ -39,7 +39,7 @@ class Pairs:
         return kind(frame.problem, frame, first, second, frame.scale)
 
 
-def crossed(frame: Lines, first: Sequence[int], second: Sequence[int], sizes: Array) -> Both:
+def crossed(frame: Lines, first: Sequence[int], second: Sequence[int], sizes: Array) -> Crossed:
     """Lines of a frame that move along the one by real steps, and have left x by a tiny imaginary step along the other."""
     kind = CrossedColumns if isinstance(frame, Columns) else CrossedTangents
     return kind(frame.problem, frame, tuple(first), tuple(second), sizes)

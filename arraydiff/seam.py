@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from arraydiff.config import DifferentiationConfig, DifferentiationMethod
     from arraydiff.directions import Lines, Tangents
     from arraydiff.problem import Problem
+    from arraydiff.rows import Rows
 
 LADDER_ARRAYS = 60
 """Arrays (m,) a direction that a ladder of few outputs holds between its stages, with a share of what its tableau takes."""
@@ -165,7 +166,7 @@ class Prepared:
     beside: Pushforward | None = None  # second derivatives along lines that no pair is made of
     beside_first: Pushforward | None = None  # and first derivatives, where `first` is there too
     along: Seen | None = None  # what it saw of a line anyhow, where that was asked for
-    rounds: Array | None = None  # (m,) how many times f rounds what it gives, as far as it shows; None: once
+    bar: Callable[[Lines, Array, Rows], Array] | None = None  # (m, k) of derivatives that are imaginary parts
     scatter: tuple[float, Array] | None = (
         None  # a number times (m,): what values of f scatter by, where the noise is not known
     )

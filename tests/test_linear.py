@@ -147,6 +147,19 @@ def test_linear_functions_raise_no_alarm():
             assert (np.abs(got.jacobian[:, :half] - right) <= 3 * got.error_estimate[:, :half]).all()
 
 
+def test_a_small_parameter_beside_large_values_loses_nothing_where_imaginary_parts_carry_derivatives():
+    basis = np.random.default_rng(2).normal(size=(3, len(T)))
+
+    def fun(p):  # of about 30, where a parameter is 2e-4
+        return p[:3] @ (basis * np.exp(-p[3] * T)) + np.sin(p[4] * T)
+
+    x = np.array([17.0, 2e-4, 29.0, 0.9, 0.7])
+    got, right = ad.jacobian(fun, linear=[0, 1, 2]).result(x), (basis * np.exp(-x[3] * T)).T
+    assert got.method_used == "complex_step"
+    np.testing.assert_allclose(got.jacobian[:, :3], right, rtol=1e-15)
+    assert (np.abs(got.jacobian[:, :3] - right) <= got.error_estimate[:, :3]).all()
+
+
 def test_noise_that_is_measured_or_given_raises_no_alarm():
     random = np.random.default_rng(3)
 

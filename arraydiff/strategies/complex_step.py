@@ -105,7 +105,7 @@ def prepared(value: Array, certificate: Certificate) -> Prepared:
     assert evidence is not None
     push = partial(columns, evidence=evidence)
     first = Prepared(DifferentiationMethod.COMPLEX_STEP, value, push, "", noise.known, arrays=ARRAYS)
-    return replace(first, finite=noise.finite, rounds=evidence.rounds, along=_along(evidence))
+    return replace(first, finite=noise.finite, bar=partial(_bar, evidence=evidence), along=_along(evidence))
 
 
 def _along(evidence: Evidence) -> Seen | None:
@@ -118,7 +118,7 @@ def _along(evidence: Evidence) -> Seen | None:
     def told(rows: Rows) -> list[Array]:
         some = cut(slope, rows)
         finite = xp.isfinite(some)
-        error = xp.where(finite, _bar(line, some, evidence, rows), xp.full_like(some, float("inf")))
+        error = xp.where(finite, _bar(line, some, rows, evidence), xp.full_like(some, float("inf")))
         return [error, xp.astype(~finite, xp.int16) * int(Status.FAILED)]
 
     error, status = by_rows(line.problem.backend, line.slabs(int(slope.shape[0])), told)
@@ -143,7 +143,7 @@ def columns(lines: Lines, evidence: Evidence) -> Asking[Pushforward]:
             slope = xp.imag(moved) / steps
             finite = xp.isfinite(moved) & xp.isfinite(slope)  # NaN without an imaginary part is no slope of 0
         status = xp.astype(xp.logical_not(finite), xp.int16) * int(Status.FAILED)
-        error = _bar(lines, slope, evidence, rows)
+        error = _bar(lines, slope, rows, evidence)
         if lines.step is not None:  # a step of the user's may be large enough to truncate
             error = error + xp.abs(slope) * (steps / lines.scale[None, :]) ** 2
         error = xp.where(finite, error, xp.full_like(slope, float("inf")))
@@ -159,7 +159,7 @@ def imaginary_steps(lines: Lines) -> Array:
     return (relative_step(lines.problem) * lines.scale if lines.step is None else lines.step)[None, :]
 
 
-def _bar(lines: Lines, pushed: Array, evidence: Evidence, rows: Rows) -> Array:
+def _bar(lines: Lines, pushed: Array, rows: Rows, evidence: Evidence) -> Array:
     """2 eps (2 |f'| + |x f''|), more where f rounds more than once, what the witness could not see, and what it missed."""
     xp, inverse = lines.problem.xp, 1 / lines.scale[None, :]
     rounds, curvature, unseen = (

@@ -1,19 +1,21 @@
 """One difference a line, over about all of the size of its parameters: exact to rounding where f is linear along it.
 
-Nothing is truncated, whatever the step, so the largest one that is natural rounds least.  It stands beside a strategy for the
-other lines; whether f is linear is checked by those who asked (`linear`).
+Nothing is truncated, whatever the step, so the largest one that is natural rounds least; where imaginary parts carry the
+derivatives of f, that of the same point rounds less still.  It stands beside a strategy for the other lines; whether f is linear
+is checked by those who asked (`linear`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import sqrt
 
-from arraydiff._typing import Array
+from arraydiff._typing import Array, Namespace
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import Columns, Lines
+from arraydiff.pairs import crossed
 from arraydiff.probe import PROBED_FROM
 from arraydiff.problem import Problem
 from arraydiff.result import Status
@@ -25,6 +27,9 @@ from arraydiff.strategies.stencil_ray import ROUNDING
 
 WIDTH = 3.0
 """Standard deviations of a noise that was told by a handful of values: Student's t for four of them, at 95 %."""
+
+CANCELLED = 2.0
+"""Times the bar of an imaginary part: on one ray, of which its curvature is known, terms of other parameters may cancel."""
 
 RETREAT = 0.5
 """Of the step, to the other side, where f fails."""
@@ -105,6 +110,15 @@ def differences(lines: Lines, span: Array, prepared: Prepared) -> Asking[Pushfor
 
 
 def _difference(lines: Lines, span: Array, prepared: Prepared) -> Asking[Pushforward]:
+    bar = prepared.bar
+    made = yield from (_of_values(lines, span, prepared) if bar is None else _of_slopes(lines, span, bar))
+    outputs = lines.slabs(int(prepared.value.shape[0]))
+    columns, error, status = by_rows(lines.problem.backend, outputs, made)
+    return Pushforward(columns, error, lines.taken(span[None, :])[0, :], status)
+
+
+def _of_values(lines: Lines, span: Array, prepared: Prepared) -> Asking[Callable[[Rows], list[Array]]]:
+    """What f gains over the whole step."""
     offsets = span[None, :]
     given = yield lines.points(offsets)
     step = lines.taken(offsets)[0, :]
@@ -113,27 +127,44 @@ def _difference(lines: Lines, span: Array, prepared: Prepared) -> Asking[Pushfor
         known = () if prepared.noise is None else ((1.0, prepared.noise),)
         seen = () if prepared.scatter is None else (prepared.scatter,)
         levels = [times * cut(level, rows) for times, level in (*known, *seen)]
-        times = 1.0 if prepared.rounds is None else lines.at_x(prepared.rounds, rows)
         base = lines.at_x(prepared.value, rows)
-        return _quotients(lines, lines.values(given, rows)[0, ...], base, step, times, levels)
+        return _quotients(lines, lines.values(given, rows)[0, ...], base, step, levels)
 
-    outputs = lines.slabs(int(prepared.value.shape[0]))
-    columns, error, status = by_rows(lines.problem.backend, outputs, made)
-    return Pushforward(columns, error, step, status)
+    return made
 
 
-def _quotients(
-    lines: Lines, values: Array, base: Array, step: Array, rounds: Array | float, levels: Sequence[Array]
-) -> list[Array]:
+def _of_slopes(
+    lines: Lines, span: Array, bar: Callable[[Lines, Array, Rows], Array]
+) -> Asking[Callable[[Rows], list[Array]]]:
+    """The derivative at the end of the step: another than at x where f is not linear, as a difference would be."""
+    xp, every = lines.problem.xp, range(lines.count)
+    ahead = crossed(lines, every, every, span)
+    given = yield ahead.points(xp.ones_like(span)[None, :], turn=1j)
+
+    def made(rows: Rows) -> list[Array]:
+        moved = lines.values(given, rows)[0, ...]
+        slope = xp.imag(moved) / ahead.tiny
+        slope = xp.where(xp.isfinite(moved), slope, xp.full_like(slope, float("nan")))
+        return _or_lost(xp, slope, CANCELLED * bar(lines, slope, rows))
+
+    return made
+
+
+def _quotients(lines: Lines, values: Array, base: Array, step: Array, levels: Sequence[Array]) -> list[Array]:
     """Values, bars and flags of some outputs: what both points are rounded by, or their noise, over the step."""
     xp = lines.problem.xp
     eps = max(lines.problem.eps, float(xp.finfo(values.dtype).eps))
     quotient = (values - base) / step
-    level = ROUNDING * eps * rounds * (xp.maximum(xp.abs(values), xp.abs(base)) + lines.reach * xp.abs(quotient))
+    level = ROUNDING * eps * (xp.maximum(xp.abs(values), xp.abs(base)) + lines.reach * xp.abs(quotient))
     for known in levels:
         noise = WIDTH * lines.at_x(known)
         level = xp.maximum(level, xp.where(xp.isfinite(noise), noise, xp.zeros_like(noise)))
-    error, finite = sqrt(2.0) * level / xp.abs(step), xp.isfinite(quotient)
-    lost = xp.full_like(quotient, float("nan")), xp.full_like(quotient, float("inf"))
+    return _or_lost(xp, quotient, sqrt(2.0) * level / xp.abs(step))
+
+
+def _or_lost(xp: Namespace, columns: Array, error: Array) -> list[Array]:
+    """Values, bars and flags; NaN where a value is not finite."""
+    finite = xp.isfinite(columns)
+    lost = xp.full_like(columns, float("nan")), xp.full_like(columns, float("inf"))
     status = xp.astype(~finite, xp.int16) * int(Status.FAILED)
-    return [xp.where(finite, quotient, lost[0]), xp.where(finite, error, lost[1]), status]
+    return [xp.where(finite, columns, lost[0]), xp.where(finite, error, lost[1]), status]
