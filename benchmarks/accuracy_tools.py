@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from arraydiff.testing import Case
-from benchmarks.peers import Counted
+from benchmarks.peers import Counted, importable
 
 Function = Callable[[Any], Any]
 NO_CLAIM = float("nan")
@@ -120,17 +119,8 @@ def float32(tool: Tool) -> Tool:
 
 def present(names: list[str] | None) -> list[Tool]:
     """The tools whose names begin with one of `names`; those that cannot be imported here are named on standard output."""
-    found = []
-    for tool in TOOLS:
-        if names and not any(tool.name.startswith(name) for name in names):
-            continue
-        try:
-            importlib.import_module(tool.module)
-        except ImportError as missing:
-            print(f"left out: {tool.name} ({missing})")
-        else:
-            found.append(tool)
-    return found
+    wanted = (tool for tool in TOOLS if not names or any(tool.name.startswith(name) for name in names))
+    return list(importable({tool.name: (tool.module, tool) for tool in wanted}).values())
 
 
 def asked(tool: Tool, case: Case, truths: np.ndarray) -> list[Answer]:

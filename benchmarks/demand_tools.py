@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import Counted
+from benchmarks.peers import Counted, importable
 
 Function = Callable[[Any], Any]
 
@@ -130,12 +129,4 @@ MODULES = {"approx_derivative": "scipy.optimize"}
 
 def present() -> dict[str, Tool]:
     """The tools that can be imported here; the others are named on standard output."""
-    found = {}
-    for name, tool in TOOLS.items():
-        try:
-            importlib.import_module(MODULES.get(name, name))
-        except ImportError as missing:
-            print(f"left out: {name} ({missing})")
-        else:
-            found[name] = tool
-    return found
+    return importable({name: (MODULES.get(name, name), tool) for name, tool in TOOLS.items()})

@@ -6,10 +6,9 @@ import contextlib
 import importlib
 import importlib.util
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from array_api_compat import array_namespace
 import arraydiff as ad
 from arraydiff.backends import Backend, backend_of
 from arraydiff.examples.xpcs import Grid, Residual
+from benchmarks.peers import in_turn
 from benchmarks.xpcs_points import SAMPLE, SIGMA, Data
 
 Array = Any
@@ -261,18 +261,9 @@ def reads_counted(backend: Backend) -> Iterator[list[int]]:
             del kind.read
 
 
-def in_turn(calls: Mapping[str, Callable[[], Any]], backend: Backend, budget: float) -> dict[str, float]:
-    """Shortest seconds of each call, device done; the calls take turns, so that a disturbance meets all of them."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    waiting = set(calls)
-    while waiting:
-        for name in [name for name in calls if name in waiting]:
-            start = perf_counter()
-            backend.synchronize(*_parts(calls[name]()))
-            times[name].append(perf_counter() - start)
-            if sum(times[name]) > budget or len(times[name]) >= MOST_CALLS:
-                waiting.discard(name)
-    return {name: min(got) for name, got in times.items()}
+def ending(call: Callable[[], Any], backend: Backend) -> Callable[[], None]:
+    """The call, with the device done."""
+    return lambda: backend.synchronize(*_parts(call()))
 
 
 def measured(problem: OnDevice, is_jacobian: bool, budget: float) -> dict[str, Measured]:
@@ -295,7 +286,8 @@ def measured(problem: OnDevice, is_jacobian: bool, budget: float) -> dict[str, M
         facts[name] = (len(reads), problem.points, problem.error(value, is_jacobian))
         del value
         calls[name] = call
-    times = in_turn({"f": lambda: fun(problem.x)} | calls, problem.backend, budget)
+    ended = {name: ending(call, problem.backend) for name, call in ({"f": lambda: fun(problem.x)} | calls).items()}
+    times = in_turn(ended, budget, MOST_CALLS)
     peaks = {name: problem.library.peak(call, problem.backend) for name, call in calls.items()}
     return {
         name: Measured(times[name] / times["f"], times[name], reads, points, peaks[name], error)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+Peer = TypeVar("Peer")
 Gradient = Callable[[Callable[[np.ndarray], Any], np.ndarray], np.ndarray]
 
 
@@ -78,17 +79,22 @@ PEERS: dict[str, tuple[str, Gradient]] = {
 }
 
 
-def present() -> dict[str, Gradient]:
-    """The peers that can be imported here; the others are named on standard output."""
+def importable(peers: Mapping[str, tuple[str, Peer]]) -> dict[str, Peer]:
+    """Of peers by name, each with the module that it needs, those that are here; the others are named on standard output."""
     found = {}
-    for name, (module, gradient) in PEERS.items():
+    for name, (module, peer) in peers.items():
         try:
             importlib.import_module(module)
         except ImportError as missing:
             print(f"left out: {name} ({missing})")
         else:
-            found[name] = gradient
+            found[name] = peer
     return found
+
+
+def present() -> dict[str, Gradient]:
+    """The peers of gradients that are here."""
+    return importable(PEERS)
 
 
 def quiet(gradient: Gradient, fun: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
@@ -106,6 +112,20 @@ def best_time(call: Callable[[], Any], budget: float = 0.3, least: int = 3) -> f
         call()
         times.append(perf_counter() - start)
     return min(times)
+
+
+def in_turn(calls: Mapping[str, Callable[[], Any]], budget: float = 0.3, most: int = 2000) -> dict[str, float]:
+    """Shortest seconds of each call; the calls take turns, so that a disturbance meets all of them."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    waiting = set(calls)
+    while waiting:
+        for name in [name for name in calls if name in waiting]:
+            start = perf_counter()
+            calls[name]()
+            times[name].append(perf_counter() - start)
+            if sum(times[name]) > budget or len(times[name]) >= most:
+                waiting.discard(name)
+    return {name: min(got) for name, got in times.items()}
 
 
 def cost(gradient: Gradient, fun: Callable[[np.ndarray], Any], x: np.ndarray, budget: float = 0.3) -> Cost:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -29,6 +29,7 @@ from arraydiff.examples.xpcs import Experiment
 from arraydiff.strategies.stencil import CENTRAL, SIDED, Row
 from benchmarks.nist import DATASETS
 from benchmarks.noisy_vectors import FAMILIES, Function, Problem, hashed
+from benchmarks.peers import Counted
 from benchmarks.rows import Row as Limit
 from benchmarks.rows import table
 
@@ -196,17 +197,14 @@ def _share(flags: Iterable[bool]) -> float:
 
 
 # ---- fits
-class Remembering:
+class Remembering(Counted):
     """f, counted, that keeps its value at the last x: optimisers ask for it, then for the derivative there."""
 
-    def __init__(self, fun: Callable[[np.ndarray], Any]) -> None:
-        self.fun, self.points = fun, 0
-        self.x, self.value = np.empty(0), None
+    x, value = np.empty(0), None
 
     def __call__(self, x: np.ndarray) -> Any:
         if not np.array_equal(x, self.x):
-            self.x, self.value = np.array(x), self.fun(x)
-            self.points += 1
+            self.x, self.value = np.array(x), super().__call__(x)
         return self.value
 
 
