@@ -1,8 +1,9 @@
 """Exact derivatives by tracing, beside autograd, torch and JAX in one run: `python -m benchmarks.exact [--quick] [--json FILE]`.
 
-Times are those of value and gradient over that of one f in plain NumPy; the calls take turns, and the shortest time of each
-counts. autograd, torch and JAX get f written for their own arrays; JAX's is compiled, and that is not timed. "engine" is tracing
-alone; the two public calls are `method="exact"` with and without its guards, and stay empty where this version does not serve it.
+Times are those of value and gradient over that of one f in plain NumPy; the calls take turns of 2 ms or one call, and the
+shortest of each counts. autograd, torch and JAX get f written for their own arrays; JAX's is compiled, and that is not timed.
+"engine" is tracing alone; the two public calls are `method="exact"` with and without its guards, and stay empty where this
+version does not serve it.
 
 Memory is the most that is held beyond x, in arrays of the size of x, in a process of its own: what NumPy allocates, by
 tracemalloc; of torch and JAX the peak of the resident memory (VmHWM, Linux only), at an n where one array is 64 MB.
@@ -18,6 +19,7 @@ import functools
 import importlib
 import importlib.metadata
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -135,14 +137,14 @@ def recording(budget: float) -> dict[str, float]:
         for count in (OPERATIONS, 2 * OPERATIONS):
             fun = functools.partial(chain, count=count)
             calls |= {f"plain {count}": functools.partial(fun, x), f"traced {count}": functools.partial(traced, fun, x)}
-        times = in_turn(calls, budget / 4)
+        times = in_turn(calls, budget)
         one = {way: times[f"{way} {2 * OPERATIONS}"] - times[f"{way} {OPERATIONS}"] for way in ("plain", "traced")}
         found[name] = (one["traced"] - one["plain"]) / OPERATIONS * 1e6
         print(f"recording {name:20}{found[name]:8.2f} µs more than NumPy's own {one['plain'] / OPERATIONS * 1e6:.2f}")
     return found
 
 
-def memory(tools: Iterable[str], quick: bool) -> dict[str, float]:
+def memory(tools: Iterable[str]) -> dict[str, float]:
     """Arrays of the size of x, Rosenbrock."""
     found = {}
     for name in ("f", *tools):
@@ -150,7 +152,7 @@ def memory(tools: Iterable[str], quick: bool) -> dict[str, float]:
         if name == COMPLEX or (of_process and not Path("/proc/self/clear_refs").exists()):
             continue
         try:
-            found[name] = peak_arrays(name, (RESIDENT_N // (4 if quick else 1)) if of_process else MEMORY_N, of_process)
+            found[name] = peak_arrays(name, RESIDENT_N if of_process else MEMORY_N, of_process)
         except Exception as error:  # noqa: BLE001 - the run goes on
             print(f"  memory of {name}: {type(error).__name__}: {str(error).splitlines()[0][:60]}")
             continue
@@ -271,8 +273,8 @@ def rows(found: dict[str, Any]) -> list[Row]:
 
 
 def others() -> list[str]:
-    """What `describe` leaves out: autograd, and how many threads torch takes (JAX takes all)."""
-    lines = []
+    """What `describe` leaves out: autograd, how many threads torch takes (JAX takes all), and what else runs here."""
+    lines = [f"{'load':18}{os.getloadavg()[0]:.1f}"] if hasattr(os, "getloadavg") else []
     with contextlib.suppress(ImportError):
         lines.append(f"{'autograd':18}{importlib.metadata.version('autograd')}")
     with contextlib.suppress(ImportError):
@@ -294,7 +296,7 @@ def run(quick: bool) -> dict[str, Any]:
     return {
         "time over f": timed(quick, tools),
         "recording, µs": recording(budget),
-        "peak memory, arrays": memory(tools, quick),
+        "peak memory, arrays": memory(tools),
         "faster from n": crossing(budget, ways),
         "JAX": beside_jax(quick),
         "NumPy's functions": listed(quick),

@@ -30,7 +30,7 @@ ONE_ARGUMENT = """
     abs absolute fabs sqrt cbrt square reciprocal exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan sinh cosh
     tanh arcsinh arctanh degrees radians deg2rad rad2deg negative positive sinc i0 sum prod mean var std max min amax amin ptp
     median cumsum cumprod nansum nanprod nanmean nanvar nanstd nanmax nanmin nanmedian nancumsum nancumprod average ravel flip
-    flipud sort diff gradient copy real conj conjugate angle nan_to_num unwrap trapezoid squeeze atleast_1d atleast_2d atleast_3d
+    flipud sort diff gradient copy real conj conjugate nan_to_num unwrap trapezoid squeeze atleast_1d atleast_2d atleast_3d
     diag diagflat fft.fft fft.ifft fft.rfft fft.hfft fft.fftshift fft.ifftshift fft.fft2 fft.fftn fft.ifft2 fft.ifftn fft.irfft
     linalg.norm linalg.inv linalg.det linalg.slogdet linalg.cholesky linalg.eigvalsh linalg.eigh
     linalg.qr linalg.svdvals linalg.pinv linalg.cond linalg.matrix_norm linalg.vector_norm trace transpose tril triu
@@ -91,6 +91,7 @@ PROBES: dict[str, Probe] = {
 }
 PROBES |= {
     "arccosh": lambda np, x: np.arccosh(1 + x),
+    "angle": lambda np, x: np.angle(x + 1j * X),
     "add": lambda np, x: np.add(x, 1.0),
     "subtract": lambda np, x: np.subtract(1.0, x),
     "multiply": lambda np, x: np.multiply(x, X),
