@@ -159,14 +159,21 @@ def as_index(index: Any) -> Any:
 
 def getitem(array: Array, index: Any) -> Any:
     """x[index], also of a scalar of NumPy."""
-    return array[index]
+    return array[_complete(index, array)]
 
 
 def setitem(array: Array, index: Any, value: Any) -> Any:
     """A new array with entries replaced, laid out in memory as the old one."""
     new = np.array(array, order="K") if is_host(array) else backend_of([array]).copy(array)
-    new[index] = value
+    new[_complete(index, array)] = value
     return new
+
+
+def _complete(index: Any, array: Array) -> Any:
+    """An index of some axes as one of all, where the library wants that said."""
+    if type(index) is not tuple or is_host(array) or any(one is ... for one in index):
+        return index
+    return (*index, ...) if sum(one is not None for one in index) < array.ndim else index
 
 
 def zeros(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
@@ -178,7 +185,11 @@ def zeros(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 
 def add_at(array: Array, index: Any, values: Array) -> bool:
     """Add into an array of ours at places that may repeat; False where the library has no way to."""
+    index = _complete(index, array)
     if is_basic(index):
+        if type(index) is tuple and None in index and not is_host(array):  # the standard does not write at None
+            index = tuple(one for one in index if one is not None)
+            values = namespace_of(array).reshape(values, array[index].shape)
         array[index] += values
     elif is_host(array):
         np.add.at(array, index, values)
@@ -203,6 +214,14 @@ def kind(dtype: Any) -> str:
         return known
     name = str(dtype).rpartition(".")[2]
     return "f" if name.startswith(("float", "bfloat", "half", "double")) else name[0]
+
+
+def as_complex(value: Array) -> Array:
+    """A real array as a complex one, in a library whose Fourier transforms want that; NumPy's do not."""
+    if is_host(value) or kind(value.dtype) == "c":
+        return value
+    space = namespace_of(value)
+    return space.astype(value, space.complex64 if space.finfo(value.dtype).bits < 64 else space.complex128)
 
 
 def dtype_of(dtype: Any, like: Array) -> Any:
@@ -260,9 +279,14 @@ def between(array: Array, low: int, high: int) -> Array:
     return space.clip(array, low, high)
 
 
-def all_but(size: int, places: Any) -> Any:
+def counted(size: int, like: Array) -> Array:
+    """0, 1, ..., where `like` lies."""
+    return np.arange(size) if is_host(like) else namespace_of(like).arange(size, device=device(like))
+
+
+def all_but(size: int, places: Any, like: Array) -> Any:
     """Indices along an axis but these, as np.delete takes them."""
-    return np.delete(np.arange(size), places)
+    return _indices(np.delete(np.arange(size), places), like)
 
 
 def repeated(size: int, repeats: Any, like: Array) -> Any:
@@ -270,9 +294,9 @@ def repeated(size: int, repeats: Any, like: Array) -> Any:
     return _indices(np.repeat(np.arange(size), np.asarray(repeats)), like)
 
 
-def padded_places(size: int, ends: tuple[int, int], mode: Any) -> Any:
+def padded_places(size: int, ends: tuple[int, int], mode: Any, like: Array) -> Any:
     """Indices along an axis, continued as np.pad does."""
-    return np.pad(np.arange(size), ends, mode=mode)
+    return _indices(np.pad(np.arange(size), ends, mode=mode), like)
 
 
 def pad_widths(widths: Any, ndim: int) -> list[tuple[int, int]]:
@@ -302,12 +326,26 @@ def rank(matrix: Array) -> Any:
 
 def nan_to_num(array: Array, nan: float, posinf: Any, neginf: Any) -> Array:
     """What takes the place of numbers that are not finite."""
-    return np.nan_to_num(array, nan=nan, posinf=posinf, neginf=neginf)
+    if is_host(array):
+        return np.nan_to_num(array, nan=nan, posinf=posinf, neginf=neginf)
+    space, largest = namespace_of(array), namespace_of(array).finfo(array.dtype).max
+    low, high = -largest if neginf is None else neginf, largest if posinf is None else posinf
+    infinite = space.isinf(array)
+    fixed = space.where(infinite & (array > 0), high, space.where(infinite, low, array))
+    return space.where(space.isnan(array), nan, fixed)
 
 
-def unwrap(array: Array, discont: Any, axis: int, period: float) -> Array:
-    """As NumPy."""
-    return np.unwrap(array, discont=discont, axis=axis, period=period)
+def periods(array: Array, discont: Any, axis: int, period: float) -> Array:
+    """The whole periods that np.unwrap adds."""
+    if is_host(array):
+        return np.unwrap(array, discont=discont, axis=axis, period=period) - array
+    space, axis = namespace_of(array), axis % array.ndim
+    pre = (slice(None),) * axis
+    steps = array[(*pre, slice(1, None), ...)] - array[(*pre, slice(None, -1), ...)]
+    wrapped = steps + period / 2 - space.floor((steps + period / 2) / period) * period - period / 2
+    wrapped = space.where((wrapped == -period / 2) & (steps > 0), period / 2, wrapped)
+    jumps = space.where(space.abs(steps) < (period / 2 if discont is None else discont), 0.0, wrapped - steps)
+    return space.concat([0 * array[(*pre, slice(0, 1), ...)], space.cumulative_sum(jumps, axis=axis)], axis=axis)
 
 
 EighResult = namedtuple("EighResult", ["eigenvalues", "eigenvectors"])

@@ -14,6 +14,7 @@ from arraydiff.exact import face
 from arraydiff.exact.primitives import Elementwise, Primitive, Rule, Smooth
 from arraydiff.exact.products import linalg
 from arraydiff.exact.reductions import array
+from arraydiff.exact.shapes import first_traced
 from arraydiff.exact.trace import Refused, Tracer, has_tracer, ops, plain, record, refuse, running
 from arraydiff.exact.transforms import fft
 from arraydiff.exact.writing import assign
@@ -129,7 +130,7 @@ class TracedNamespace:
         return found
 
     def _found(self, name: str) -> Any:
-        if name in ("linalg", "fft"):
+        if self._home is ops and name in ("linalg", "fft"):
             return TracedNamespace(getattr(self._xp, name), {"linalg": linalg, "fft": fft}[name])
         if name == "asarray":
             return self._asarray
@@ -146,7 +147,8 @@ class TracedNamespace:
         if not has_tracer(value):
             return self._xp.asarray(value, dtype=dtype, device=device, copy=copy)
         if type(value) is not Tracer:
-            value = ops.stack([self._asarray(one) for one in value])
+            where = first_traced(value).device if device is None else device
+            value = ops.stack([self._asarray(one, device=where) for one in value])
         if dtype is not None and dtype != value.dtype:
             return ops.astype(value, dtype)
         return ops.positive(value) if copy else value

@@ -121,5 +121,4 @@ def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, 
 @op
 def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: float = 2 * math.pi) -> Any:
     """Whole periods are added, which are constants."""
-    fixed = raw.unwrap(plain(p), discont, axis, period)
-    return p + (fixed - plain(p))
+    return p + raw.periods(plain(p), discont, axis, period)

@@ -191,7 +191,7 @@ def _binary(primitive: Any) -> tuple[Callable[[Any, Any], Any], Callable[[Any, A
         if tape is None or not trace.live or type(x) is Tracer or a.alias is not None:
             return primitive(a, b)
         if type(b) is Tracer:
-            if b.home is not trace or b.alias is not None:
+            if b.home is not trace or b.alias is not None or type(b.value) is Tracer:
                 return primitive(a, b)
             y, nodes = b.value, (a.node, b.node)
         elif type(b) in raw.NUMBERS:

@@ -25,7 +25,7 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", constant_values: Any
     if mode not in ("edge", "wrap", "reflect", "symmetric"):
         refuse(f"np.pad with mode={mode!r}", array)
     for axis, ends in enumerate(widths):
-        x = x[(*(slice(None),) * axis, raw.padded_places(x.shape[axis], ends, mode))]
+        x = x[(*(slice(None),) * axis, raw.padded_places(x.shape[axis], ends, mode, plain(x)))]
     return x
 
 
@@ -78,8 +78,9 @@ def constant(x: Any, value: Any) -> Any:
 def fill_diagonal(a: Any, val: Any, wrap: bool = False) -> None:
     if not has_tracer(a) or a.ndim != 2:
         refuse("np.fill_diagonal of an array that does not depend on x, or with more than two axes", a, val)
-    i = raw.namespace_of(plain(a)).arange(min(a.shape))
-    a[i, i] = val
+    flat, cols = ops.positive(ops.ravel(ops.positive(a))), a.shape[1]
+    flat[slice(0, None if wrap else cols * cols, cols + 1)] = val
+    a[...] = prim.reshape(flat, a.shape)
 
 
 @op

@@ -21,7 +21,7 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     n, space = known.shape[0], raw.namespace_of(known)
     i = raw.between(space.searchsorted(known, at, side="right") - 1, 0, n - 2)
     x0, x1, f0, f1 = nodes[i], nodes[i + 1], heights[i], heights[i + 1]
-    inside = f0 + (f1 - f0) / (x1 - x0) * (x - x0)
+    inside = prim.add(f0, prim.multiply(prim.subtract(x, x0), prim.divide(prim.subtract(f1, f0), x1 - x0)))
     inside = ops.where(at == known[-1], heights[-1], inside)
     kink(
         "interp at a point of its table",
@@ -111,7 +111,7 @@ def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, retste
     ndim = max(start.ndim, stop.ndim)
     k = prim.reshape(space.arange(num, dtype=bare.dtype, device=raw.device(bare)), (num,) + (1,) * ndim)
     step = (stop - start) / max(parts, 1)
-    out = start + k * step
+    out = step * k + start  # in this order: a plain array of the standard does not take a traced one
     if endpoint and num > 1:
         out = ops.concat([out[:-1], prim.reshape(stop + 0 * start, (1, *out.shape[1:]))])
     return (out, step) if retstep else out

@@ -179,10 +179,10 @@ def _length(x: Any) -> Any:
 
 
 def _vector_norm_of_standard(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
-    if axis is None:
-        x, axis = prim.reshape(x, (-1,)), -1
-        keepdims = False
-    return _vector_norm(_length(x), ord, axes_of(axis), keepdims)
+    if axis is not None:
+        return _vector_norm(ops.abs(x), ord, axes_of(axis), keepdims)
+    found = _vector_norm(ops.abs(prim.reshape(x, (-1,))), ord, None, False)
+    return prim.reshape(found, (1,) * x.ndim) if keepdims else found
 
 
 def matrix_power(a: Any, n: int) -> Any:

@@ -212,7 +212,8 @@ for _name, _filling in {
 def _there(x: Any, axis: Any, keepdims: Any) -> Any:
     """How many are no NaN."""
     known = ~ops.isnan(x)
-    return raw.namespace_of(known).sum(known, axis=axes_of(axis), keepdims=keepdims)
+    space = raw.namespace_of(known)
+    return space.sum(space.astype(known, plain(x).dtype), axis=axes_of(axis), keepdims=keepdims)
 
 
 @op
@@ -302,7 +303,7 @@ def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -
     c = ops.cov(x, y, rowvar, dtype=dtype)
     if c.ndim == 0:
         return c / c
-    scale = ops.sqrt(ops.real(ops.diagonal(c)))
+    scale = ops.sqrt(ops.real(ops.on_diagonal(c)))
     return c / scale[:, None] / scale[None, :]
 
 

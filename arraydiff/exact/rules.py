@@ -58,6 +58,12 @@ def _power_in_x(t: Any, x: Any, y: Any) -> Any:
     return _zero_unless(~zero, t * y * x ** prim.where(zero, 1.0, y - 1))
 
 
+def _log_of_base(x: Any) -> Any:
+    """The logarithm; 0 of 0, which is 0 to any power beside."""
+    return ops.log(prim.where(plain(x) == 0, 1.0, x)) if type(x) not in raw.NUMBERS else math.log(x) if x > 0 else (
+        ops.log(raw.numpy_number(x or 1.0)))  # fmt: skip
+
+
 def _equal(_out: Any, x: Any, y: Any) -> Any:
     return raw.any_of(x == y)
 
@@ -75,7 +81,7 @@ elementwise("divide", lambda t, z, x, y: t / y, lambda t, z, x, y: -t * z / y, c
 elementwise(
     "pow",
     lambda t, z, x, y: _power_in_x(t, x, y),
-    lambda t, z, x, y: t * z * ops.log(prim.where(plain(x) == 0, 1.0, x)),
+    lambda t, z, x, y: t * z * _log_of_base(x),
     compute=operator.pow,
 )
 elementwise(
@@ -170,6 +176,11 @@ def _solved_in_a(g: Any, y: Any, a: Any, b: Any) -> Any:
     return unbroadcast(c, c.shape, a.shape)
 
 
+def _of_complex(name: str) -> Callable[..., Any]:
+    compute = library(name, "fft")
+    return lambda x, axis=-1: compute(raw.as_complex(x), axis=axis)
+
+
 def _einsum_transposed(k: int) -> Rule:
     def rule(g: Any, _out: Any, *operands: Any, subscripts: str) -> Any:
         inputs, to = subscripts.split("->")
@@ -192,7 +203,7 @@ def _on_diagonal(c: Any, mine: str, unique: str, shape: tuple[int, ...]) -> Any:
     """An index that occurs twice in one operand reads a diagonal: its transpose writes there."""
     space, like = raw.namespace_of(plain(c)), plain(c)
     places = {
-        letter: space.reshape(space.arange(s), tuple(s if j == i else 1 for j in range(len(unique))))
+        letter: space.reshape(raw.counted(s, like), tuple(s if j == i else 1 for j in range(len(unique))))
         for i, (letter, s) in enumerate(zip(unique, like.shape, strict=True))
     }
     return prim.scatter(c, tuple(places[letter] for letter in mine), shape=shape)
@@ -225,8 +236,8 @@ linear("triu", library("triu"), lambda g, y, x, k=0: prim.triu(g, k=k))
 linear("matmul", operator.matmul, lambda g, z, x, y: _product_transposed(g, x, y, 0),
        lambda g, z, x, y: _product_transposed(g, x, y, 1))  # fmt: skip
 linear("einsum", lambda *x, subscripts: raw.namespace_of(*x).einsum(subscripts, *x), *map(_einsum_transposed, range(8)))
-linear("fft", library("fft", "fft"), lambda g, y, x, axis=-1: prim.fft(g, axis=axis))
-linear("ifft", library("ifft", "fft"), lambda g, y, x, axis=-1: prim.ifft(g, axis=axis))
+linear("fft", _of_complex("fft"), lambda g, y, x, axis=-1: prim.fft(g, axis=axis))
+linear("ifft", _of_complex("ifft"), lambda g, y, x, axis=-1: prim.ifft(g, axis=axis))
 linear("solve", library("solve", "linalg"), lambda g, y, a, b: _solved_in_a(g, y, a, b),
        lambda g, y, a, b: _solved_transposed(g, a, b),
        forward={0: lambda t, y, a, b: -prim.solve(a, prim.matmul(t, y))})  # fmt: skip
@@ -281,12 +292,12 @@ def _eigh(t: Any, y: Any, a: Any) -> Any:
     w, v = ops.real(y[..., 0, :]), y[..., 1:, :]
     m, gap = _rotated(t, v), w[..., None, :] - w[..., :, None]
     space, n = raw.namespace_of(plain(w)), w.shape[-1]
-    eye = space.eye(n) == 1
+    eye = space.eye(n, device=raw.device(plain(w))) == 1
     bare = plain(gap)
     if raw.any_of((abs(bare) < SAME_EIGENVALUE * space.max(abs(plain(w)))) & ~eye):
         refuse("eigenvectors of (nearly) equal eigenvalues, which have no derivative")
     dv = prim.matmul(v, _zero_unless(~eye, m) / prim.where(eye, 1.0, gap))
-    dw = ops.diagonal(m, 0, -2, -1)
+    dw = ops.on_diagonal(m, 0, -2, -1)
     return prim.concat(dw[..., None, :] + 0 * dv[..., :1, :], dv, axis=-2)
 
 
@@ -311,11 +322,11 @@ def _singular_values(t: Any, y: Any, a: Any) -> Any:
     """From the eigenvectors of aᵀa, which differentiate in turn: v, then u = a v / s."""
     v = prim.flip(prim.eigh(prim.matmul(ops.adjoint(a), a))[..., 1:, :], axis=-1)[..., :, : y.shape[-1]]
     u = prim.matmul(a, v) / y[..., None, :]
-    return ops.real(ops.diagonal(prim.matmul(prim.matmul(ops.adjoint(u), t), v), 0, -2, -1))
+    return ops.real(ops.on_diagonal(prim.matmul(prim.matmul(ops.adjoint(u), t), v), 0, -2, -1))
 
 
 def _trace(a: Any) -> Any:
-    return prim.sum(ops.diagonal(a, 0, -2, -1), axis=-1)
+    return prim.sum(ops.on_diagonal(a, 0, -2, -1), axis=-1)
 
 
 EXTREME: dict[str, Any] = {"words": "at a tie", "kinks": lambda y, x, axis, keepdims: _tied(y, x, axis, keepdims)}
@@ -324,9 +335,9 @@ smooth("min", library("min"), _extreme, **EXTREME)
 smooth("pinv", library("pinv", "linalg"), _pseudo_inverse)
 smooth("svdvals", library("svdvals", "linalg"), _singular_values)
 smooth("inv", library("inv", "linalg"), lambda t, y, a: -prim.matmul(prim.matmul(y, t), y))
-smooth("det", library("det", "linalg"), lambda t, y, a: y * _trace(prim.solve(a, t)))
+smooth("det", library("det", "linalg"), lambda t, y, a: _trace(prim.solve(a, t)) * y)
 smooth("logabsdet", lambda a: raw.sign_and_logabsdet(a)[1], lambda t, y, a: ops.real(_trace(prim.solve(a, t))))
 smooth("cholesky", library("cholesky", "linalg"), _cholesky)
 smooth("eigh", _packed_eigh, _eigh)
 smooth("eigvalsh", library("eigvalsh", "linalg"),
-       lambda t, y, a: ops.real(ops.diagonal(_rotated(t, prim.eigh(a)[..., 1:, :]), 0, -2, -1)))  # fmt: skip
+       lambda t, y, a: ops.real(ops.on_diagonal(_rotated(t, prim.eigh(a)[..., 1:, :]), 0, -2, -1)))  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from arraydiff.backends import raw
+from arraydiff.exact.primitives import lock
 from arraydiff.exact.reductions import UNSET, array, cast, only, op
 from arraydiff.exact.trace import Tracer, has_tracer, note, ops, plain, prim, refuse
 
@@ -313,7 +314,7 @@ def extract(condition: Any, arr: Any) -> Any:
 @op
 def delete(arr: Any, obj: Any, axis: Any = None) -> Any:
     arr, axis = (prim.reshape(arr, (-1,)), 0) if axis is None else (arr, axis % arr.ndim)
-    return arr[(*(slice(None),) * axis, raw.all_but(arr.shape[axis], obj))]
+    return arr[(*(slice(None),) * axis, raw.all_but(arr.shape[axis], obj, plain(arr)))]
 
 
 @op
@@ -349,26 +350,37 @@ def tile(A: Any, reps: Any) -> Any:
 
 @op
 def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """NumPy's is a view always."""
+    found = ops.on_diagonal(x, offset, axis1, axis2)
+    if raw.is_host(plain(x)) and not raw.shares_memory(plain(found), plain(x)):
+        lock(x, "an array that np.diagonal has been taken of")
+    return found
+
+
+@op
+def on_diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """A slice of the entries in a row, which is a view where those are one."""
     x = ops.moveaxis(x, (axis1, axis2), (-2, -1))
     rows, cols = x.shape[-2:]
     size = max(0, min(rows, cols - offset) if offset >= 0 else min(rows + offset, cols))
-    space = raw.namespace_of(plain(x))
-    i = space.arange(size, device=raw.device(plain(x)))
-    return x[(..., i + max(0, -offset), i + max(0, offset))]
+    start = offset if offset >= 0 else -offset * cols
+    flat = prim.reshape(x, (*x.shape[:-2], rows * cols))
+    return flat[(..., slice(start, start + (size - 1) * (cols + 1) + 1, cols + 1) if size else slice(0, 0))]
 
 
 @op
 def diag(v: Any, k: int = 0) -> Any:
     if v.ndim == 2:
         return ops.diagonal(v, k)
-    space = raw.namespace_of(plain(v))
-    i, n = space.arange(v.shape[0], device=raw.device(plain(v))), v.shape[0] + abs(k)
-    return prim.scatter(v, (i + max(0, -k), i + max(0, k)), shape=(n, n))
+    m, n = v.shape[0], v.shape[0] + abs(k)
+    start = k if k >= 0 else -k * n
+    places = slice(start, start + (m - 1) * (n + 1) + 1, n + 1) if m else slice(0, 0)
+    return prim.reshape(prim.scatter(v, places, shape=(n * n,)), (n, n))
 
 
 ops.diagflat = lambda v, k=0: ops.diag(ops.ravel(v), k)
 ops.tril = lambda m, /, k=0: prim.tril(m, k=k)
 ops.triu = lambda m, /, k=0: prim.triu(m, k=k)
 ops.trace = lambda x, /, offset=0, axis1=0, axis2=1, dtype=None: ops.sum(
-    ops.diagonal(x, offset, axis1, axis2), axis=-1, dtype=dtype
+    ops.on_diagonal(x, offset, axis1, axis2), axis=-1, dtype=dtype
 )
