@@ -37,8 +37,11 @@ REDUCTIONS = {
     (np.multiply, "reduce"): "prod",
     (np.maximum, "reduce"): "max",
     (np.minimum, "reduce"): "min",
+    (np.logaddexp, "reduce"): "logsumexp",
     (np.add, "accumulate"): "cumsum",
     (np.multiply, "accumulate"): "cumprod",
+    (np.add, "at"): "add_at",
+    (np.subtract, "at"): "subtract_at",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import namedtuple
 from typing import Any
 
@@ -110,6 +111,48 @@ def kept(value: Any) -> Any:
     if kind is tuple or kind is list:
         return kind(map(kept, value))
     return backend_of([value]).copy(value) if kind in NAMESPACES else value
+
+
+def is_sparse(value: Any) -> bool:
+    """Whether it is a sparse array or matrix of SciPy's or CuPy's."""
+    found = _SPARSE.get(type(value))
+    if found is None:
+        found = type(value).__module__.startswith(("scipy.sparse", "cupyx.scipy.sparse")) and hasattr(value, "tocsr")
+        _SPARSE[type(value)] = found
+    return found
+
+
+_SPARSE: dict[type, bool] = {}
+
+
+def is_matrix(value: Any) -> bool:
+    """Whether ``*`` is its product of matrices."""
+    return is_sparse(value) and not type(value).__name__.endswith("_array")
+
+
+def kept_sparse(matrix: Any) -> Any:
+    """A sparse matrix as it is now; one copy serves as long as f does not change it."""
+    known = _KEPT.get(id(matrix))
+    if known is not None and known[0]() is matrix and _same_parts(known[1], matrix):
+        return known[1]
+    copy, name = matrix.copy(), id(matrix)
+    _KEPT[name] = weakref.ref(matrix, lambda _: _KEPT.pop(name, None)), copy
+    return copy
+
+
+_KEPT: dict[int, tuple[Any, Any]] = {}
+
+
+def _same_parts(a: Any, b: Any) -> bool:
+    ours, theirs = _parts(a), _parts(b)
+    return bool(ours) and len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
+
+
+def _parts(matrix: Any) -> list[np.ndarray]:
+    """The arrays that a sparse matrix of the host is made of; none of those that are made of something else."""
+    values = [value for _, value in sorted(vars(matrix).items())]
+    found = [one for value in values for one in (value if type(value) is tuple else (value,))]
+    return [one for one in found if type(one) is np.ndarray and one.dtype != object]
 
 
 def taken(value: Any, *, copy: bool) -> Any:
@@ -314,6 +357,20 @@ def _indices(places: Any, like: Array) -> Any:
     return places if is_host(like) else backend_of([like]).asarray(places)
 
 
+def histogram(values: Any, bins: Any, within: Any, weights: Any) -> Any:
+    """As NumPy."""
+    return np.histogram(values, bins, within, weights=weights)
+
+
+def bins_of(values: Any, bins: Any, within: Any) -> tuple[Any, Any]:
+    """Into which bin each of some numbers goes, -1 for none, and the edges."""
+    values = np.ravel(values)
+    edges = np.histogram_bin_edges(values, bins, within)
+    places = np.searchsorted(edges, values, side="right") - 1
+    places[values == edges[-1]] = edges.size - 2  # the last bin has both of its edges
+    return np.where(places == edges.size - 1, -1, places), edges
+
+
 def largest(array: Any) -> int:
     """The largest of some indices; -1 of none."""
     return int(np.max(array, initial=-1))
@@ -350,8 +407,11 @@ def periods(array: Array, discont: Any, axis: int, period: float) -> Array:
 
 EighResult = namedtuple("EighResult", ["eigenvalues", "eigenvectors"])
 SlogdetResult = namedtuple("SlogdetResult", ["sign", "logabsdet"])
+SVDResult = namedtuple("SVDResult", ["U", "S", "Vh"])
+QRResult = namedtuple("QRResult", ["Q", "R"])
+RESULTS: dict[str, Any] = {one.__name__: one for one in (EighResult, SlogdetResult, SVDResult, QRResult)}
 
 
 def named(result: str, *parts: Any) -> Any:
     """Several results, with the names that the standard gives them."""
-    return {"EighResult": EighResult, "SlogdetResult": SlogdetResult}[result](*parts)
+    return RESULTS[result](*parts)

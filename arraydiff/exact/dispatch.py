@@ -37,7 +37,7 @@ def __array_ufunc__(self: Any, ufunc: Any, method: str, *inputs: Any, **options:
             refuse(
                 f"the ufunc {ufunc.__name__}{'' if method == '__call__' else '.' + method}, which has no rule", *inputs
             )
-        return reduction(*inputs, **{"axis": 0, **options})
+        return reduction(*inputs, **({} if method == "at" else {"axis": 0} | options))
     except Refused as refused:
         record(refused, self, *inputs)
         raise

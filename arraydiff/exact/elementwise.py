@@ -33,7 +33,7 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 def piecewise(x: Any, condlist: Any, funclist: Any, *args: Any, **options: Any) -> Any:
     """Each function of all of x would leave its domain: it is called on its own part."""
     if not isinstance(condlist, list | tuple) or (condlist and not getattr(condlist[0], "shape", ())):
-        condlist = [condlist]
+        condlist = list(condlist) if getattr(condlist, "ndim", 0) > x.ndim else [condlist]
     conditions = [plain(one) for one in condlist]
     if len(funclist) == len(conditions) + 1:
         anywhere = conditions[0]

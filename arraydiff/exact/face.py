@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -11,7 +12,7 @@ from arraydiff.backends import raw
 from arraydiff.exact import elementwise, filling, numerics, products, transforms  # noqa: F401 - they fill `ops`
 from arraydiff.exact.primitives import Elementwise, lock
 from arraydiff.exact.reductions import array, cast
-from arraydiff.exact.trace import Tracer, has_tracer, kink, note, ops, plain, prim, refuse
+from arraydiff.exact.trace import Tracer, has_tracer, is_sparse_product, kink, note, ops, plain, prim, refuse
 from arraydiff.exact.writing import assign
 
 MOST_OBJECTS = 1000
@@ -35,7 +36,7 @@ for _name, _get in ATTRIBUTES.items():
     setattr(Tracer, _name, property(_get))
 
 METHODS = """
-    sum mean var std max min prod cumsum cumprod clip ravel squeeze swapaxes dot take conj trace diagonal repeat compress
+    sum mean var std max min prod cumsum cumprod clip ravel squeeze swapaxes dot take conj trace diagonal repeat
     argmax argmin argsort argpartition any all nonzero round searchsorted ptp
 """
 for _name in METHODS.split():
@@ -125,6 +126,16 @@ def sort(self: Any, axis: int = -1, kind: Any = None, order: Any = None, *, stab
 
 
 @method
+def compress(self: Any, condition: Any, axis: Any = None, out: Any = None) -> Any:
+    return ops.compress(condition, self, axis, out)
+
+
+@method
+def put(self: Any, indices: Any, values: Any, mode: str = "raise") -> None:
+    ops.put(self, indices, values, mode)
+
+
+@method
 def __deepcopy__(self: Any, memo: Any) -> Any:
     return ops.positive(self)
 
@@ -179,17 +190,30 @@ def _is_own_view(whole: Any, index: Any, value: Any) -> bool:
 # ---- operators
 
 
+def _times(a: Any, b: Any) -> Any:
+    """A * b of SciPy's matrices is A @ b; that of its sparse arrays is entry by entry."""
+    if raw.is_sparse(a) or raw.is_sparse(b):
+        if not raw.is_matrix(a) and not raw.is_matrix(b):
+            refuse(
+                "a product of x, entry by entry, with a sparse array, or a number with it; multiply its result by x",
+                a,
+                b,
+            )
+        return ops.matmul(a, b) if len(a.shape) and len(b.shape) else prim.multiply(a, b)
+    return prim.multiply(a, b)
+
+
 def _binary(primitive: Any) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
     """a.__op__ and a.__rop__; the common case, plain numbers on one tape, is written out: it is what most of f consists of."""
     if primitive.kinks is not None:
         return lambda a, b: primitive(a, b), lambda a, b: primitive(b, a)
-    compute = primitive.evaluate
+    compute, general = primitive.evaluate, _times if primitive is prim.multiply else primitive
 
     def operation(a: Any, b: Any) -> Any:
         trace, x = a.home, a.value
         tape = trace.tape
         if tape is None or not trace.live or type(x) is Tracer or a.alias is not None:
-            return primitive(a, b)
+            return general(a, b)
         if type(b) is Tracer:
             if b.home is not trace or b.alias is not None or type(b.value) is Tracer:
                 return primitive(a, b)
@@ -197,13 +221,13 @@ def _binary(primitive: Any) -> tuple[Callable[[Any, Any], Any], Callable[[Any, A
         elif type(b) in raw.NUMBERS:
             y, nodes = b, (a.node, None)
         else:
-            return primitive(a, b)
+            return general(a, b)
         out = compute(x, y)
         node = next(trace.count)
         tape[node] = (primitive, nodes, (x, y), out, NO_OPTIONS)
         return Tracer(trace, out, node, None)
 
-    return operation, lambda a, b: primitive(b, a)
+    return operation, lambda a, b: general(b, a)
 
 
 NO_OPTIONS: dict[str, Any] = {}
@@ -254,6 +278,8 @@ for _name, _op in {"neg": "negative", "pos": "positive", "abs": "abs"}.items():
 @method
 def __array__(self: Any, dtype: Any = None, copy: Any = None) -> Any:
     """An array of objects, of x[0], x[1], ...; what would write through it into x, or into x beneath it, is refused."""
+    if is_sparse_product(sys._getframe(1)):
+        return raw.object_array([None], ())  # by which SciPy knows what is no array, and returns NotImplemented
     if self.size <= MOST_OBJECTS and raw.is_host(plain(self)) and (dtype is None or raw.kind(dtype) == "O"):
         flat = ops.positive(self)
         held = raw.object_array([flat] if self.ndim == 0 else list(prim.reshape(flat, (-1,))), self.shape)
@@ -262,7 +288,8 @@ def __array__(self: Any, dtype: Any = None, copy: Any = None) -> Any:
             held.flags.writeable = False
         return held
     return refuse(
-        "np.asarray(x), or a function that NumPy does not hand on, such as SciPy's and compiled code; leave it out",
+        "np.asarray(x), or a function that NumPy does not hand on, such as SciPy's and compiled code; leave it out, or take "
+        "it from arraydiff.exact.rules_for_scipy",
         self,
     )
 
@@ -281,7 +308,7 @@ REFUSED = {
     "__dlpack_device__": "x handed to another library",
 }
 OTHERS = """
-    item tolist tobytes put resize partition view byteswap choose dump dumps tofile setflags setfield getfield itemset
+    item tolist tobytes resize partition view byteswap choose dump dumps tofile setflags setfield getfield itemset
     __floor__ __ceil__ __trunc__ __ifloordiv__ __and__ __or__ __xor__ __invert__ __lshift__ __rshift__
 """
 

@@ -235,6 +235,7 @@ linear("tril", library("tril"), lambda g, y, x, k=0: prim.tril(g, k=k))
 linear("triu", library("triu"), lambda g, y, x, k=0: prim.triu(g, k=k))
 linear("matmul", operator.matmul, lambda g, z, x, y: _product_transposed(g, x, y, 0),
        lambda g, z, x, y: _product_transposed(g, x, y, 1))  # fmt: skip
+linear("sparse_matmul", lambda x, matrix: matrix @ x, lambda g, y, x, matrix: prim.sparse_matmul(g, matrix=matrix.T))
 linear("einsum", lambda *x, subscripts: raw.namespace_of(*x).einsum(subscripts, *x), *map(_einsum_transposed, range(8)))
 linear("fft", _of_complex("fft"), lambda g, y, x, axis=-1: prim.fft(g, axis=axis))
 linear("ifft", _of_complex("ifft"), lambda g, y, x, axis=-1: prim.ifft(g, axis=axis))
@@ -325,6 +326,48 @@ def _singular_values(t: Any, y: Any, a: Any) -> Any:
     return ops.real(ops.on_diagonal(prim.matmul(prim.matmul(ops.adjoint(u), t), v), 0, -2, -1))
 
 
+def _packed_svd(a: Any) -> Any:
+    """Left singular vectors, and below them the right ones."""
+    space = raw.namespace_of(a)
+    u, _, vh = space.linalg.svd(a, full_matrices=False)
+    return space.concat([u, space.matrix_transpose(vh)], axis=-2)
+
+
+def _svd(t: Any, y: Any, a: Any) -> Any:
+    """Of real matrices: Townsend, Differentiating the singular value decomposition (2016), eq. 13 and 14."""
+    m, mm, turned = a.shape[-2], prim.matmul, ops.matrix_transpose
+    u, v = y[..., :m, :], y[..., m:, :]
+    s = ops.sum(mm(a, v) * u, axis=-2)
+    bare, space = plain(s), raw.namespace_of(plain(s))
+    eye = space.eye(bare.shape[-1], device=raw.device(bare)) == 1
+    gap, size = abs(bare[..., None, :] - bare[..., :, None]), space.max(bare)
+    if raw.any_of((gap < SAME_EIGENVALUE * size) & ~eye) or raw.any_of(bare < SAME_EIGENVALUE * size):
+        refuse("singular vectors of (nearly) equal or zero singular values, which have no derivative")
+    row, column, moved = s[..., None, :], s[..., :, None], mm(mm(turned(u), t), v)
+    apart = prim.where(eye, 1.0, row * row - column * column)
+    du = mm(u, _zero_unless(~eye, moved * row + column * turned(moved)) / apart)
+    dv = mm(v, _zero_unless(~eye, column * moved + turned(moved) * row) / apart)
+    tv, tu = mm(t, v) / row, mm(turned(t), u) / row
+    return prim.concat(du + (tv - mm(u, mm(turned(u), tv))), dv + (tu - mm(v, mm(turned(v), tu))), axis=-2)
+
+
+def _packed_qr(a: Any) -> Any:
+    space = raw.namespace_of(a)
+    q, r = space.linalg.qr(a)
+    return space.concat([q, r], axis=-2)
+
+
+def _qr(t: Any, y: Any, a: Any) -> Any:
+    """Of full column rank: Walter & Lehmann, Algorithmic differentiation of linear algebra functions (2012), section 3.3."""
+    m, mm, turned = a.shape[-2], prim.matmul, ops.matrix_transpose
+    q, r = y[..., :m, :], y[..., m:, :]
+    beyond = turned(prim.solve(turned(r), turned(t)))  # t r⁻¹
+    inside = mm(turned(q), beyond)
+    below = prim.tril(inside, k=-1)
+    turn = below - turned(below)
+    return prim.concat(mm(q, turn - inside) + beyond, mm(inside - turn, r), axis=-2)
+
+
 def _trace(a: Any) -> Any:
     return prim.sum(ops.on_diagonal(a, 0, -2, -1), axis=-1)
 
@@ -333,6 +376,8 @@ EXTREME: dict[str, Any] = {"words": "at a tie", "kinks": lambda y, x, axis, keep
 smooth("max", library("max"), _extreme, **EXTREME)
 smooth("min", library("min"), _extreme, **EXTREME)
 smooth("pinv", library("pinv", "linalg"), _pseudo_inverse)
+smooth("svd", _packed_svd, _svd)
+smooth("qr", _packed_qr, _qr)
 smooth("svdvals", library("svdvals", "linalg"), _singular_values)
 smooth("inv", library("inv", "linalg"), lambda t, y, a: -prim.matmul(prim.matmul(y, t), y))
 smooth("det", library("det", "linalg"), lambda t, y, a: _trace(prim.solve(a, t)) * y)
