@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import namedtuple
 from typing import Any
@@ -282,6 +283,47 @@ def any_of(flags: Any) -> Any:
     if type(flags) in HOST:
         return flags.any()
     return flags if type(flags) is bool else namespace_of(flags).any(flags)
+
+
+def bytes_of_large(value: Any) -> int:
+    """What an array takes; 0 of a small one, since many of those are numbers, and counting them costs."""
+    if type(value) is np.ndarray:
+        return value.nbytes if value.size > SMALL else 0
+    shape = getattr(value, "shape", ())
+    return math.prod(shape) * np.dtype(str(value.dtype).rpartition(".")[2]).itemsize if math.prod(shape) > SMALL else 0
+
+
+SMALL = 1 << 14  # entries
+
+
+def weights(shape: tuple[int, ...], like: Array) -> Array:
+    """Positive numbers that no sum of theirs cancels, always the same ones, where `like` lies."""
+    found: Any = np.random.Generator(np.random.PCG64(20261129)).uniform(1.0, 2.0, shape)
+    if kind(like.dtype) == "c":
+        found = found * (1 + 0.618j)
+    found = np.asarray(found)
+    return found.astype(like.dtype) if is_host(like) else backend_of([like]).asarray(found, like.dtype)
+
+
+def fitted(mask: Any, like: Array) -> Array:
+    """A mask that was broadcast, as 0 and 1 of the shape and dtype of an array: 1 where any of an entry's is true."""
+    lead = len(mask.shape) - len(like.shape)
+    space = namespace_of(mask)
+    if lead < 0:
+        return fitted(space.reshape(mask, (*(1,) * -lead, *mask.shape)), like)
+    axes = (*range(lead), *(lead + i for i, s in enumerate(like.shape) if s == 1))
+    flags = space.reshape(space.any(mask, axis=axes), like.shape) if axes else space.broadcast_to(mask, like.shape)
+    return space.astype(flags, like.dtype)
+
+
+def quietly() -> Any:
+    """Entered where derivatives that do not exist are computed."""
+    return np.errstate(all="ignore")
+
+
+def any_along(mask: Any, axis: Any, keepdims: bool) -> Any:
+    """Whether any is true along axes."""
+    return namespace_of(mask).any(mask, axis=axis, keepdims=keepdims)
 
 
 def sign_and_logabsdet(array: Array) -> Any:

@@ -79,7 +79,7 @@ def __iter__(self: Any) -> Iterator[Any]:
 def __bool__(self: Any) -> bool:
     note("a branch on its value", self)
     value = plain(self)
-    kink("a branch at 0", raw.any_of(value == 0), self)
+    kink("a branch at 0", value == 0, self)
     return True if value else False  # noqa: SIM210 - in the open: the host must wait for it
 
 
@@ -225,6 +225,8 @@ def _binary(primitive: Any) -> tuple[Callable[[Any, Any], Any], Callable[[Any, A
         out = compute(x, y)
         node = next(trace.count)
         tape[node] = (primitive, nodes, (x, y), out, NO_OPTIONS)
+        if trace.limit is not None:
+            trace.hold(out)
         return Tracer(trace, out, node, None)
 
     return operation, lambda a, b: general(b, a)
@@ -261,7 +263,7 @@ def _comparison(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
         x, y = plain(a), plain(b)
         found = compare(x, y)
         if a is not b:  # x != x asks for NaN
-            kink("comparison at equality", raw.any_of(x == y), a)
+            kink("comparison at equality", x == y, a, b)
         return found
 
     return compared

@@ -71,6 +71,7 @@ def constant(x: Any, value: Any) -> Any:
         return Tracer(trace, value, raw.zeros(value.shape, value.dtype, value), None)
     node = next(trace.count)
     trace.tape[node] = (prim.positive, (None,), (value,), value, {})
+    trace.hold(value)
     return Tracer(trace, value, node, None)
 
 

@@ -26,13 +26,15 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     x0, x1, f0, f1 = nodes[i], nodes[i + 1], heights[i], heights[i + 1]
     inside = prim.add(f0, prim.multiply(prim.subtract(x, x0), prim.divide(prim.subtract(f1, f0), x1 - x0)))
     inside = ops.where(at == known[-1], heights[-1], inside)
+    below = ops.where(at < known[0], heights[0] if left is None else left, inside)
+    found = ops.where(at > known[-1], heights[-1] if right is None else right, below)
     kink(
         "interp at a point of its table",
-        raw.any_of(known[raw.between(space.searchsorted(known, at), 0, n - 1)] == at),
-        like,
+        known[raw.between(space.searchsorted(known, at), 0, n - 1)] == at,
+        x,
+        made=found,
     )
-    below = ops.where(at < known[0], heights[0] if left is None else left, inside)
-    return ops.where(at > known[-1], heights[-1] if right is None else right, below)
+    return found
 
 
 def _over_a_period(x: Any, nodes: Any, heights: Any, period: Any) -> tuple[Any, Any, Any]:

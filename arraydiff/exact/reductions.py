@@ -281,7 +281,10 @@ def sort(
     places = space.argsort(plain(x), axis=axis, stable=True)
     ordered = ops.take_along_axis(x, space.flip(places, axis=axis) if descending else places, axis)
     along = ops.diff(plain(ordered), axis=axis)
-    kink("sort at a tie", raw.any_of(along == 0), x)
+    ends = raw.zeros(tuple(1 if i == axis else s for i, s in enumerate(x.shape)), along.dtype, along) == 1
+    tied = space.concat([ends, along == 0, ends], axis=axis)
+    pre, n = (slice(None),) * axis, x.shape[axis]
+    kink("sort at a tie", tied[(*pre, slice(0, n), ...)] | tied[(*pre, slice(1, n + 1), ...)], ordered, made=ordered)
     return ordered
 
 
@@ -423,17 +426,16 @@ def _constant(name: str, quiet: bool) -> None:
 
 def _note_jump(name: str, args: tuple[Any, ...], about: list[Any]) -> None:
     if name in JUMPS and args[0].shape != (0,) and not args[1:]:
-        flag = raw.any_of(args[0] % 1.0 == JUMPS[name])
+        mask = args[0] % 1.0 == JUMPS[name]
     elif name == "sign":
-        flag = raw.any_of(args[0] == 0)
+        mask = args[0] == 0
     elif name == "floor_divide":
-        flag = raw.any_of(args[0] % args[1] == 0)
+        mask = args[0] % args[1] == 0
     elif name in COMPARISONS and not (len(about) > 1 and about[0] is about[1]):  # x != x asks for NaN
-        flag = raw.any_of(args[0] == args[1])
+        mask = args[0] == args[1]
     else:
         return
-    for one in about:
-        kink(f"{name} at a jump" if name not in COMPARISONS else "comparison at equality", flag, one)
+    kink(f"{name} at a jump" if name not in COMPARISONS else "comparison at equality", mask, *about)
 
 
 for _name in NO_DERIVATIVE.split():

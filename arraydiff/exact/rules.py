@@ -12,7 +12,6 @@ from typing import Any
 
 from arraydiff.backends import raw
 from arraydiff.exact.primitives import (
-    KINKS,
     Concatenation,
     Elementwise,
     Linear,
@@ -33,9 +32,6 @@ MANY = 1 << 30  # arguments of a concatenation
 
 def elementwise(name: str, *rules: Rule | None, compute: Callable[..., Any] | None = None, **facts: Any) -> None:
     """Add a line to the table; `kinks` comes with words for where."""
-    words = facts.pop("words", "")
-    if words:
-        KINKS[name] = words
     computed = compute or library(name, pair=len(rules) > 1)
     made = Elementwise(name, computed, rules, **facts)
     setattr(ops, name, made)
@@ -65,11 +61,11 @@ def _log_of_base(x: Any) -> Any:
 
 
 def _equal(_out: Any, x: Any, y: Any) -> Any:
-    return raw.any_of(x == y)
+    return x == y
 
 
 def _at_zero(_out: Any, x: Any) -> Any:
-    return raw.any_of(x == 0)
+    return x == 0
 
 
 elementwise("negative", lambda t, y, x: -t, compute=operator.neg, uses_values=False)
@@ -86,7 +82,7 @@ elementwise(
 )
 elementwise(
     "remainder", lambda t, z, x, y: t, lambda t, z, x, y: -t * ops.floor_divide(x, y), compute=operator.mod,
-    words="at a jump", kinks=lambda z, x, y: raw.any_of(z == 0),
+    words="at a jump", kinks=lambda z, x, y: z == 0,
 )  # fmt: skip
 elementwise("fmod", lambda t, z, x, y: t, lambda t, z, x, y: -t * ops.trunc(x / y))
 TIE: dict[str, Any] = {"words": "at a tie", "kinks": _equal}
@@ -134,9 +130,6 @@ def linear(name: str, compute: Callable[..., Any], *rules: Rule, **facts: Any) -
 
 def smooth(name: str, compute: Callable[..., Any], *rules: Rule, **facts: Any) -> None:
     """Add an operation by its forward rule alone."""
-    words = facts.pop("words", "")
-    if words:
-        KINKS[name] = words
     setattr(prim, name, Smooth(name, compute, rules, **facts))
 
 
@@ -260,8 +253,8 @@ def _hits(y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
 
 
 def _tied(y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
-    space = raw.namespace_of(x)
-    return raw.any_of(space.sum(space.astype(_hits(y, x, axis, keepdims), x.dtype), axis=axis) > 1)
+    space, hits = raw.namespace_of(x), _hits(y, x, axis, keepdims)
+    return hits & (space.sum(space.astype(hits, x.dtype), axis=axis, keepdims=True) > 1)
 
 
 def _extreme(t: Any, y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
