@@ -187,7 +187,8 @@ def _run(trace: Trace, function: Callable[[Any], Any], root: Tracer, constant: b
     except Exception as error:
         if trace.refused:
             raise trace.refused[0] from error
-        raise Refused(f"{type(error).__name__} while f was traced: {error}", _raised_at(error)) from error
+        told = f"{type(error).__name__} while f was traced: {error}{_remedy(error)}"
+        raise Refused(told, _raised_at(error)) from error
     if trace.refused:
         raise trace.refused[0]
     if type(out) is not Tracer and has_tracer(out):
@@ -212,3 +213,18 @@ def _raised_at(error: BaseException) -> str:
             place = f"{Path(step.tb_frame.f_code.co_filename).name} line {step.tb_lineno}"
         step = step.tb_next
     return place
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about an exception that SciPy raises of an array that it does not know."""
+    modules, step = [], error.__traceback__
+    while step is not None:
+        modules.append(step.tb_frame.f_globals.get("__name__", ""))
+        step = step.tb_next
+    if any(name.startswith("scipy.sparse") for name in modules):
+        return "; of sparse matrices, A @ x and x @ A are followed, where A does not depend on x"
+    if any(name.startswith("scipy.") for name in modules):
+        return (
+            "; take the function from arraydiff.exact.rules_for_scipy, or teach its derivative by arraydiff.exact.rule"
+        )
+    return ""

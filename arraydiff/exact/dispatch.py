@@ -103,7 +103,7 @@ def __cupy_override_reduction_kernel__(
     return rule(self, axis=axis, keepdims=keepdims)
 
 
-UFUNCS_BY_NAME: dict[str, Callable[..., Any]] = {**numpy_rules.by_name(vars(ops))}
+UFUNCS_BY_NAME = numpy_rules.by_name(vars(ops))
 
 
 class TracedNamespace:
@@ -138,7 +138,7 @@ class TracedNamespace:
         if rule is None and real is None:
             raise AttributeError(f"{self.__name__} has no attribute {name!r}")
         if name in ("zeros", "ones", "full"):
-            return lambda *args, **options: _created(self._xp, real, args, options)
+            return lambda *args, **options: _created(real, args, options)
         if isinstance(real, type) or (not callable(real) and rule is None):
             return real
         return lambda *args, **options: _called(name, rule, real, args, options)
@@ -169,7 +169,7 @@ def _called(name: str, rule: Any, real: Any, args: tuple[Any, ...], options: dic
         raise
 
 
-def _created(xp: Namespace, real: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def _created(real: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """An array that f may fill with traced values."""
     if has_tracer(args) or has_tracer(tuple(options.values())):
         shape, filling = args if len(args) > 1 else (args[0], options["fill_value"])
@@ -190,30 +190,28 @@ def __array_namespace__(self: Any, api_version: Any = None) -> TracedNamespace:
 # ---- rules of others
 
 
-class Given(Smooth):
+class _Given(Primitive):
     """A rule that was added; an argument whose rule is None has no derivative."""
 
     __slots__ = ()
 
     def recorded(self, top: Any, args: Any, options: Any) -> Any:
-        _check(self, args)
+        for k, one in enumerate(args):
+            if type(one) is Tracer and (k >= len(self.rules) or self.rules[k] is None):
+                refuse(f"the derivative of {self.name} in argument {k}, which has no rule", *args)
         return super().recorded(top, args, options)
 
 
-class GivenElementwise(Elementwise):
-    """The same, of a ufunc: a diagonal map is its own transpose."""
+class GivenSmooth(_Given, Smooth):
+    """Transposed by tracing it."""
 
     __slots__ = ()
 
-    def recorded(self, top: Any, args: Any, options: Any) -> Any:
-        _check(self, args)
-        return super().recorded(top, args, options)
 
+class GivenElementwise(_Given, Elementwise):
+    """Of a ufunc: a diagonal map is its own transpose."""
 
-def _check(primitive: Primitive, args: Any) -> None:
-    for k, one in enumerate(args):
-        if type(one) is Tracer and (k >= len(primitive.rules) or primitive.rules[k] is None):
-            refuse(f"the derivative of {primitive.name} in argument {k}, which has no rule", *args)
+    __slots__ = ()
 
 
 def rule(function: Callable[..., Any], *jvps: Rule | None) -> Callable[..., Any]:
@@ -246,7 +244,7 @@ def rule(function: Callable[..., Any], *jvps: Rule | None) -> Callable[..., Any]
     """
     name = getattr(function, "__name__", type(function).__name__)
     is_ufunc = numpy_rules.is_elementwise(function)
-    made = (GivenElementwise if is_ufunc else Given)(name, function, jvps)
+    made = (GivenElementwise if is_ufunc else GivenSmooth)(name, function, jvps)
     if numpy_rules.is_ufunc(function):
         UFUNCS[function] = made
         UFUNCS_BY_NAME.setdefault(name, made)

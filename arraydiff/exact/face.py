@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from arraydiff.backends import raw
-from arraydiff.exact import elementwise, filling, numerics, products, transforms  # noqa: F401 - they fill `ops`
+from arraydiff.backends import numpy_rules, raw, scipy_rules
+from arraydiff.exact import elementwise, filling, numerics, products, statistics, transforms  # noqa: F401 - they fill `ops`
 from arraydiff.exact.primitives import Elementwise, lock
 from arraydiff.exact.reductions import array, cast
 from arraydiff.exact.trace import Tracer, has_tracer, is_sparse_product, kink, note, ops, plain, prim, refuse
@@ -42,16 +42,14 @@ METHODS = """
 for _name in METHODS.split():
     setattr(Tracer, _name, lambda self, *args, _name=_name, **options: getattr(ops, _name)(self, *args, **options))
 
-SAME_NAME = "sin cos tan sinh cosh tanh exp exp2 expm1 log log2 log10 log1p sqrt cbrt square hypot"
-OF_OBJECTS: dict[str, str | None] = {
-    **dict.fromkeys(SAME_NAME.split()),
-    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2", "arcsinh": "asinh", "arccosh": "acosh",
-    "arctanh": "atanh", "fabs": "abs", "degrees": "degrees", "radians": "radians", "deg2rad": "deg2rad", "rad2deg": "rad2deg",
-    "conjugate": "conj", "rint": "rint", "logaddexp": "logaddexp",
-}  # fmt: skip
+OF_OBJECTS = """
+    sin cos tan sinh cosh tanh exp exp2 expm1 log log2 log10 log1p sqrt cbrt square hypot rint logaddexp degrees radians
+    deg2rad rad2deg arcsin arccos arctan arctan2 arcsinh arccosh arctanh fabs conjugate
+"""
 """What NumPy asks of the elements of an array of objects, as np.array([x[0], x[1]]) is one."""
-for _name, _other in OF_OBJECTS.items():
-    setattr(Tracer, _name, lambda self, *args, _name=_other or _name: getattr(ops, _name)(self, *args))
+for _name in OF_OBJECTS.split():
+    _other = numpy_rules.OTHER_NAMES.get(_name, _name)
+    setattr(Tracer, _name, lambda self, *args, _name=_other: getattr(ops, _name)(self, *args))
 
 
 def method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -192,8 +190,8 @@ def _is_own_view(whole: Any, index: Any, value: Any) -> bool:
 
 def _times(a: Any, b: Any) -> Any:
     """A * b of SciPy's matrices is A @ b; that of its sparse arrays is entry by entry."""
-    if raw.is_sparse(a) or raw.is_sparse(b):
-        if not raw.is_matrix(a) and not raw.is_matrix(b):
+    if scipy_rules.is_sparse(a) or scipy_rules.is_sparse(b):
+        if not scipy_rules.is_matrix(a) and not scipy_rules.is_matrix(b):
             refuse(
                 "a product of x, entry by entry, with a sparse array, or a number with it; multiply its result by x",
                 a,
@@ -280,8 +278,11 @@ for _name, _op in {"neg": "negative", "pos": "positive", "abs": "abs"}.items():
 @method
 def __array__(self: Any, dtype: Any = None, copy: Any = None) -> Any:
     """An array of objects, of x[0], x[1], ...; what would write through it into x, or into x beneath it, is refused."""
-    if is_sparse_product(sys._getframe(1)):
+    caller = sys._getframe(1)
+    if is_sparse_product(caller):
         return raw.object_array([None], ())  # by which SciPy knows what is no array, and returns NotImplemented
+    if caller.f_globals.get("__name__", "").startswith("scipy.sparse"):
+        refuse(SPARSE_ALONE, self)
     if self.size <= MOST_OBJECTS and raw.is_host(plain(self)) and (dtype is None or raw.kind(dtype) == "O"):
         flat = ops.positive(self)
         held = raw.object_array([flat] if self.ndim == 0 else list(prim.reshape(flat, (-1,))), self.shape)
@@ -296,6 +297,7 @@ def __array__(self: Any, dtype: Any = None, copy: Any = None) -> Any:
     )
 
 
+SPARSE_ALONE = "x in scipy.sparse beyond products; write A @ x or x @ A, with an A that does not depend on x"
 ASKED = "plain numbers are asked for, which have no derivative"
 REFUSED = {
     "__float__": "float(x), a function of math, or a write into an array that does not depend on x (fill np.zeros_like(x))",

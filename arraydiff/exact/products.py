@@ -7,7 +7,7 @@ from operator import index
 from types import SimpleNamespace
 from typing import Any
 
-from arraydiff.backends import raw
+from arraydiff.backends import raw, scipy_rules
 from arraydiff.exact.primitives import is_complex
 from arraydiff.exact.reductions import UNSET, array, axes_of, both, only, op
 from arraydiff.exact.shapes import first_traced
@@ -19,9 +19,9 @@ linalg = SimpleNamespace()
 
 @op
 def matmul(a: Any, b: Any, /) -> Any:
-    if raw.is_sparse(a):
+    if scipy_rules.is_sparse(a):
         return _sparse_times(a, b)
-    if raw.is_sparse(b):
+    if scipy_rules.is_sparse(b):
         return ops.permute_dims(_sparse_times(b.T, ops.permute_dims(a)))
     a, b = both(a, b)
     if a.ndim > 1 and b.ndim > 1:
@@ -38,7 +38,7 @@ def matmul(a: Any, b: Any, /) -> Any:
 def _sparse_times(matrix: Any, x: Any) -> Any:
     if not (1 <= x.ndim <= 2 and len(matrix.shape) == 2):
         refuse("a sparse array times a number, or arrays of more than two axes", x)
-    return prim.sparse_matmul(x, matrix=raw.kept_sparse(matrix))
+    return prim.sparse_matmul(x, matrix=scipy_rules.kept(matrix))
 
 
 @op
@@ -61,7 +61,7 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
 @op
 def dot(a: Any, b: Any, out: Any = None) -> Any:
     only(a, b, out=out)
-    if raw.is_sparse(a) or raw.is_sparse(b):
+    if scipy_rules.is_sparse(a) or scipy_rules.is_sparse(b):
         refuse("np.dot of a sparse array, which NumPy takes for a number; write A @ x", a, b)
     a, b = both(a, b)
     if a.ndim == 0 or b.ndim == 0:
@@ -164,29 +164,34 @@ def _solve(a: Any, b: Any) -> Any:
     return prim.solve(a, b[:, None])[..., 0] if b.ndim == 1 else prim.solve(a, b)
 
 
-def _vector_norm(a: Any, order: Any, axis: Any, keepdims: bool) -> Any:
-    if order in (None, 2):
-        return ops.sqrt(prim.sum(a * a, axis=axis, keepdims=keepdims))
-    if order in (math.inf, -math.inf):
-        return (prim.max if order > 0 else prim.min)(a, axis=axis, keepdims=keepdims)
+def _vector_norm(x: Any, order: Any, axis: Any, keepdims: bool) -> Any:
+    if order in (None, 2):  # without abs, which has a kink where this has none
+        squares = ops.real(x * ops.conj(x)) if is_complex(x) else x * x
+        return ops.sqrt(prim.sum(squares, axis=axis, keepdims=keepdims))
     if order == 0:
-        refuse("norm of order 0, which counts entries", a)
+        refuse("norm of order 0, which counts entries", x)
+    lengths = ops.abs(x)
+    if order in (math.inf, -math.inf):
+        return (prim.max if order > 0 else prim.min)(lengths, axis=axis, keepdims=keepdims)
     if order == 1:
-        return prim.sum(a, axis=axis, keepdims=keepdims)
-    return prim.sum(a**order, axis=axis, keepdims=keepdims) ** (1 / order)
+        return prim.sum(lengths, axis=axis, keepdims=keepdims)
+    return prim.sum(lengths**order, axis=axis, keepdims=keepdims) ** (1 / order)
+
+
+def _norm_of_all(x: Any, order: Any, keepdims: bool) -> Any:
+    found = _vector_norm(prim.reshape(x, (-1,)), order, None, False)
+    return prim.reshape(found, (1,) * x.ndim) if keepdims else found
 
 
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     x, axis = array(x), axes_of(axis)
     if axis is None and (ord is None or x.ndim == 1):
-        shape = (1,) * x.ndim
-        found = _vector_norm(ops.abs(prim.reshape(x, (-1,))), ord, None, False)
-        return prim.reshape(found, shape) if keepdims else found
+        return _norm_of_all(x, ord, keepdims)
     if axis is not None and (isinstance(axis, int) or len(axis) == 1):
-        return _vector_norm(ops.abs(x), ord, axis, keepdims)
+        return _vector_norm(x, ord, axis, keepdims)
     axis = (-2, -1) if axis is None else axis
     if ord in (None, "fro"):
-        return _vector_norm(ops.abs(x), None, axis, keepdims)
+        return _vector_norm(x, None, axis, keepdims)
     if ord not in ("nuc", 2, -2, 1, -1, math.inf, -math.inf):
         refuse(f"a matrix norm of order {ord!r}", x)
     if keepdims:
@@ -201,10 +206,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
 
 
 def _vector_norm_of_standard(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
-    if axis is not None:
-        return _vector_norm(ops.abs(x), ord, axes_of(axis), keepdims)
-    found = _vector_norm(ops.abs(prim.reshape(x, (-1,))), ord, None, False)
-    return prim.reshape(found, (1,) * x.ndim) if keepdims else found
+    return _norm_of_all(x, ord, keepdims) if axis is None else _vector_norm(x, ord, axes_of(axis), keepdims)
 
 
 def matrix_power(a: Any, n: int) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import scipy.linalg
 import scipy.special as sc
 
-from arraydiff.backends import raw
+from arraydiff.backends import scipy_rules
 from arraydiff.exact.dispatch import rule
 from arraydiff.exact.primitives import Linear
 from arraydiff.exact.products import linalg
@@ -162,7 +162,7 @@ def spsolve(A: Any, b: Any, permc_spec: Any = None, use_umfpack: bool = True) ->
         return _plain_spsolve(A, b, permc_spec, use_umfpack)
     if b.ndim == 2 and b.shape[1] == 1:
         b = ops.ravel(b)  # as SciPy does
-    return _sparse_solve(b, matrix=raw.kept_sparse(A.tocsc()), permc_spec=permc_spec, use_umfpack=use_umfpack)
+    return _sparse_solve(b, matrix=scipy_rules.kept(A.tocsc()), permc_spec=permc_spec, use_umfpack=use_umfpack)
 
 
 def _plain_spsolve(matrix: Any, b: Any, permc_spec: Any, use_umfpack: bool) -> Any:
