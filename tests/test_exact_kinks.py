@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,8 @@ def branching(x: Any) -> Any:
         (lambda x: np.sort(np.concatenate([x, x[:1] + 1]))[1:], [1, 1, 0], [1, 1, 0]),
         (lambda x: np.median(np.stack([x[0] + 1, x[1], x[2], x[2]])), [1], [1, 1, 1]),
         (lambda x: np.interp(x, [-1.0, 1.0, 3.0], [1.0, 2.0, 0.0]), [0, 1, 0], [0, 1, 0]),
+        (lambda x: np.interp([0.5, 1.0, 2.0], np.cumsum(x), X), [1, 1, 1], [1, 1, 1]),
+        (lambda x: np.interp([0.5, 1.0], X, x * x), [0, 0], [0, 0, 0]),
         (lambda x: np.where(x > 1, x, 2 * x), [1, 1, 1], [0, 1, 0]),
         (branching, [1, 1, 1], [0, 1, 0]),
         (lambda x: x * 2 if x[0] else x, [1, 1, 1], [1, 0, 0]),
@@ -104,6 +107,28 @@ def test_a_tape_that_is_used_up_says_so_where_there_are_kinks() -> None:
     smooth = traced(lambda x: np.sum(x * x), X)
     smooth.pullback(np.float64(1.0))
     assert smooth.kinked() == []
+
+
+def test_thousands_of_kinks_on_one_line_cost_two_sweeps() -> None:
+    def fun(x: Any) -> Any:
+        return sum(abs(x[i]) for i in range(2000))
+
+    x = np.arange(2000.0) % 2
+    start = time.perf_counter()
+    followed = traced(fun, x)
+    along = time.perf_counter()
+    (found,) = followed.kinked()
+    assert time.perf_counter() - along < 20 * (along - start)
+    np.testing.assert_array_equal(found.columns, x == 0)
+    assert found.rows.tolist() is True
+
+
+def test_kinks_on_one_line_do_not_cancel_each_other() -> None:
+    def fun(x: Any) -> Any:
+        return sum(abs(one) for one in (x[0] + x[1], x[0] - x[1]))
+
+    (found,) = traced(fun, np.zeros(2)).kinked()
+    assert found.columns.tolist() == [True, True]
 
 
 def test_kinks_of_a_gradient_are_found_as_well() -> None:

@@ -253,9 +253,9 @@ def bytes_of_large(value: Any) -> int:
 SMALL = 1 << 14  # entries
 
 
-def weights(shape: tuple[int, ...], like: Array) -> Array:
-    """Positive numbers that no sum of theirs cancels, always the same ones, where `like` lies."""
-    found: Any = np.random.Generator(np.random.PCG64(20261129)).uniform(1.0, 2.0, shape)
+def weights(shape: tuple[int, ...], like: Array, which: int) -> Array:
+    """Positive numbers whose sums and differences do not cancel, always the same for a `which`, where `like` lies."""
+    found: Any = np.random.Generator(np.random.PCG64((20261129, which))).uniform(1.0, 2.0, shape)
     if kind(like.dtype) == "c":
         found = found * (1 + 0.618j)
     found = np.asarray(found)
@@ -356,13 +356,14 @@ def histogram(values: Any, bins: Any, within: Any, weights: Any) -> Any:
     return np.histogram(values, bins, within, weights=weights)
 
 
-def bins_of(values: Any, bins: Any, within: Any) -> tuple[Any, Any]:
-    """Into which bin each of some numbers goes, -1 for none, and the edges."""
+def bins_of(values: Any, bins: Any, within: Any) -> tuple[Any, Any, Any]:
+    """Into which bin each of some numbers goes, whether it goes into one, and the edges."""
     values = np.ravel(values)
     edges = np.histogram_bin_edges(values, bins, within)
     places = np.searchsorted(edges, values, side="right") - 1
     places[values == edges[-1]] = edges.size - 2  # the last bin has both of its edges
-    return np.where(places == edges.size - 1, -1, places), edges
+    inside = (places >= 0) & (places < edges.size - 1)
+    return np.where(inside, places, 0), inside, edges
 
 
 def largest(array: Any) -> int:

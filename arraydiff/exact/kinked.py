@@ -91,7 +91,7 @@ def _told(trace: Trace, kink: Kink) -> tuple[Any, list[int]]:
 def _add(seeds: Seeds, node: int, value: Any, mask: Any) -> None:
     """What the sweep starts with at a node: positive numbers at the entries in question, at all where they are not known."""
     value = plain(value)
-    seed = raw.weights(value.shape, value)
+    seed = raw.weights(value.shape, value, node)
     if mask is not None:
         seed = seed * raw.fitted(mask, value)
     seeds[node] = seeds[node] + seed if node in seeds else seed

@@ -28,12 +28,9 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     inside = ops.where(at == known[-1], heights[-1], inside)
     below = ops.where(at < known[0], heights[0] if left is None else left, inside)
     found = ops.where(at > known[-1], heights[-1] if right is None else right, below)
-    kink(
-        "interp at a point of its table",
-        known[raw.between(space.searchsorted(known, at), 0, n - 1)] == at,
-        x,
-        made=found,
-    )
+    met = known[raw.between(space.searchsorted(known, at), 0, n - 1)] == at
+    kink("interp at a point of its table", met, x, made=found)
+    kink("interp at a point of its table", raw.any_of(met), nodes, made=found)
     return found
 
 
@@ -75,7 +72,8 @@ def polyfit(x: Any, y: Any, deg: int, rcond: Any = None, full: bool = False, w: 
 @op
 def polyder(p: Any, m: int = 1) -> Any:
     for _ in range(m):
-        p = p[:-1] * raw.counted(p.shape[0], plain(p))[:0:-1]
+        n = p.shape[0] - 1
+        p = p[:-1] * (n - raw.counted(n, plain(p)))
     return p
 
 
@@ -83,7 +81,8 @@ def polyder(p: Any, m: int = 1) -> Any:
 def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
     only(p, k=k)
     for _ in range(m):
-        p = ops.concat([p / (raw.counted(p.shape[0], plain(p))[::-1] + 1.0), ops.zeros_like(p[:1])])
+        n = p.shape[0]
+        p = ops.concat([p / (n - raw.counted(n, plain(p))), ops.zeros_like(p[:1])])
     return p
 
 
@@ -134,7 +133,7 @@ def _slopes(f: Any, h: Any, axis: int, edge_order: int) -> Any:
     """Of the parabola through three neighbours; at the ends of order 1, of the line through two."""
     pre, n = (slice(None),) * axis, f.shape[axis]
     rises = ops.diff(f, axis=axis)
-    uneven = bool(getattr(h, "shape", ()))
+    uneven = getattr(h, "shape", ()) != ()
     if uneven:
         h = prim.reshape(ops.diff(h), tuple(-1 if i == axis else 1 for i in range(f.ndim)))
     slopes = rises / h
@@ -234,7 +233,7 @@ def histogram(a: Any, bins: Any = 10, range: Any = None, density: Any = None, we
             refuse("np.histogram of traced numbers with bins that follow them; pass their edges as bins=", a)
         note("histogram", first_traced([a]))
         return raw.histogram(plain(array(a)), bins, range, weights)
-    places, edges = raw.bins_of(a, bins, range)
-    weights = prim.reshape(weights * 1.0, (-1,))
-    counts = prim.scatter(weights[places >= 0], places[places >= 0], shape=(edges.shape[0] - 1,))
+    places, inside, edges = raw.bins_of(a, bins, range)
+    weights = ops.where(inside, prim.reshape(weights, (-1,)), 0.0)
+    counts = prim.scatter(weights, places, shape=(edges.shape[0] - 1,))
     return (counts / (edges[1:] - edges[:-1]) / ops.sum(counts) if density else counts), edges

@@ -178,9 +178,9 @@ def note(text: str, value: Any) -> None:
         value = value.value
 
 
-def is_met(flag: Any) -> bool:
+def is_met(flag: Any) -> Any:
     """Whether a flag is true, or known to the device alone."""
-    return bool(flag) if type(flag) is bool or raw.is_host(flag) else True
+    return flag if type(flag) is bool or raw.is_host(flag) else True
 
 
 def kink(text: str, mask: Any, *values: Any, made: Any = None) -> None:
