@@ -84,6 +84,15 @@ def seen_in_a_diagonal(x: Any) -> Any:
     return d * x[0]
 
 
+def written_through_views(x: Any) -> Any:
+    y = x.reshape(2, 3) * 1
+    v = y[1]
+    np.put(v, [0, 2], x[:2] ** 2)
+    np.add.at(v, [0, 0], x[3:5])
+    np.putmask(y[:, ::2], np.array([[True, False], [False, True]]), x[1] ** 2)
+    return y * v[0]
+
+
 def rebuilt(x: Any) -> Any:
     u, s, vt = np.linalg.svd(tall(x), full_matrices=False)
     return (u * s**2) @ vt
@@ -102,6 +111,11 @@ FUNCTIONS: dict[str, Function] = {
     "linspace along an axis": lambda x: np.linspace(x[:2], x[2:4] ** 2, 4, axis=1),
     "linspace without its end": lambda x: np.linspace(x[0], x[1] ** 2, 7, endpoint=False),
     "full of a row": lambda x: np.full((2, 6), x**2),
+    "arguments by name": lambda x: np.sum(a=x) * np.clip(a=x, a_min=0.5, a_max=1.2) + np.linalg.norm(ord=3, x=x),
+    "singular vectors of a stack": lambda x: (
+        np.linalg.svd(np.stack([tall(x), tall(x[::-1])]), full_matrices=False)[0] ** 2
+    ),
+    "norms of complex numbers": lambda x: np.linalg.norm((x + 1j * x[::-1]).reshape(2, 3), axis=0),
     "einsum of a diagonal": lambda x: np.einsum("ii->i", matrix(x) ** 2),
     "einsum of a trace": lambda x: np.einsum("ii", matrix(x) ** 2),
     "einsum of diagonals": lambda x: np.einsum("...ii->...i", np.stack([matrix(x), M]) ** 2),
@@ -143,6 +157,7 @@ FUNCTIONS: dict[str, Function] = {
     "fill_diagonal": changed(lambda y, x: np.fill_diagonal(y.reshape(3, 2), x[0] ** 2, wrap=True)),
     "compress of a method": lambda x: x.compress(MASK) ** 2,
     "through slices": through_slices,
+    "written through views": written_through_views,
     "seen in a diagonal": seen_in_a_diagonal,
     "take with clip": lambda x: np.take(x, [0, 9, -3], mode="clip") ** 2,
     "take with wrap": lambda x: np.take(x, [0, 9, -3], mode="wrap") ** 2,

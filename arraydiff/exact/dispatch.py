@@ -74,6 +74,8 @@ def __array_function__(self: Any, function: Any, types: Any, args: Any, options:
     try:
         if rule is None:
             refuse(f"{function.__module__}.{function.__name__} has no rule", self)
+        if not args:
+            args, options = numpy_rules.first_by_place(function, options)
         return rule(*args, **options)
     except Refused as refused:
         record(refused, self)
