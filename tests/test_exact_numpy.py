@@ -290,9 +290,7 @@ def test_products_with_sparse_matrices_are_followed(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["csr_array", "csr_matrix"])
 def test_what_else_scipy_does_with_them_is_refused(kind: str, fun: Callable[[Any, Any], Any]) -> None:
     a = getattr(sparse, kind)(D + np.eye(4, 6))
-    with pytest.raises(
-        Refused, match=r"A @ x|with a sparse array|with an operand of type (scipy\.sparse|numpy\.matrix)"
-    ):
+    with pytest.raises(Refused, match=r"A @ x|with an operand of type (scipy\.sparse|numpy\.matrix)"):
         traced(lambda x: fun(a, x) + 0 * x[0], X.copy())
 
 

@@ -190,15 +190,12 @@ def _is_own_view(whole: Any, index: Any, value: Any) -> bool:
 
 def _times(a: Any, b: Any) -> Any:
     """A * b of SciPy's matrices is A @ b; that of its sparse arrays is entry by entry."""
-    if scipy_rules.is_sparse(a) or scipy_rules.is_sparse(b):
-        if not scipy_rules.is_matrix(a) and not scipy_rules.is_matrix(b):
-            refuse(
-                "a product of x, entry by entry, with a sparse array, or a number with it; multiply its result by x",
-                a,
-                b,
-            )
-        return ops.matmul(a, b) if len(a.shape) and len(b.shape) else prim.multiply(a, b)
-    return prim.multiply(a, b)
+    other = b if type(a) is Tracer else a
+    if type(other) is Tracer or type(other) in raw.HOST or not scipy_rules.is_sparse(other):
+        return prim.multiply(a, b)
+    if not scipy_rules.is_matrix(other) or not a.shape or not b.shape:
+        refuse("x or a number of it times a sparse array, entry by entry; multiply the result of A @ x by it", a, b)
+    return ops.matmul(a, b)
 
 
 def _binary(primitive: Any) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
