@@ -23,6 +23,11 @@ def weighted(xp: Any, w: Any, v: Any) -> Any:
     return xp.sum(v**4 * xp.sin(w))
 
 
+def outer_of(xp: Any, u: Any, s: Any, vt: Any) -> Any:
+    """Neither does this."""
+    return (u * xp.sin(s)) @ vt
+
+
 def unary(name: str) -> Function:
     return lambda xp, x: getattr(xp, name)(0.9 * x / (1 + x))
 
@@ -123,6 +128,7 @@ FUNCTIONS |= {
     "vander": lambda xp, x: xp.vander(x, 3),
     "polyval": lambda xp, x: xp.polyval(x, 0.7) + xp.polyval(np.array([1.0, 2.0, 3.0]), x),
     "interp": lambda xp, x: xp.interp(x * x, np.array([0.0, 0.7, 1.9, 5.0]), np.array([1.0, 3.0, 2.0, 8.0])),
+    "interp of a period": lambda xp, x: xp.interp(x, np.array([0.0, 1.0, 2.0]), np.array([1.0, 3.0, 2.0]), period=3.0),
     "interp of heights": lambda xp, x: xp.interp(np.array([0.1, 2.2, 3.3]), xp.arange(6.0), x * x),
     "trapezoid": lambda xp, x: xp.trapezoid(x * x, xp.cumsum(x)),
     "gradient": lambda xp, x: xp.gradient(x * x, 0.3),
@@ -139,6 +145,10 @@ FUNCTIONS |= {
     "eigh": lambda xp, x: weighted(xp, *xp.linalg.eigh(M + xp.outer(x[:3], x[:3]))),
     "pinv": lambda xp, x: xp.linalg.pinv(x.reshape(3, 2) + M[:, :2]),
     "singular values": lambda xp, x: xp.linalg.svd(x.reshape(3, 2) + M[:, :2], compute_uv=False),
+    "svd": lambda xp, x: outer_of(xp, *xp.linalg.svd(x.reshape(3, 2) + M[:, :2], full_matrices=False)),
+    "qr": lambda xp, x: xp.linalg.qr(x.reshape(3, 2) + M[:, :2])[1] ** 2,
+    "lstsq": lambda xp, x: xp.linalg.lstsq(x.reshape(3, 2) + M[:, :2], x[:3])[0],
+    "cond": lambda xp, x: xp.linalg.cond(M + xp.outer(x[:3], x[3:]), 1),
     "norm": lambda xp, x: xp.linalg.norm(x) + xp.linalg.norm(x, 1) + xp.linalg.norm(x, 3),
     "norm of rows": lambda xp, x: xp.linalg.norm(x.reshape(2, 3), axis=1),
     "matrix_power": lambda xp, x: xp.linalg.matrix_power(x[:4].reshape(2, 2), 3),
@@ -148,6 +158,8 @@ FUNCTIONS |= {
     "rfft": lambda xp, x: xp.abs(xp.fft.rfft(x)) ** 2,
     "irfft": lambda xp, x: xp.fft.irfft(xp.fft.rfft(x) * (1 + x[:4])),
     "fft2": lambda xp, x: xp.abs(xp.fft.fft2(x.reshape(2, 3))) ** 2,
+    "rfft2": lambda xp, x: xp.abs(xp.fft.rfft2(x.reshape(2, 3))) ** 2,
+    "hfft": lambda xp, x: xp.fft.hfft(x + 1j * x[::-1]),
     "fftshift": lambda xp, x: xp.fft.fftshift(x) * x,
     "complex": lambda xp, x: xp.abs(xp.exp(1j * x) * (x[0] + 2j * x)) ** 2 + xp.angle(x + 1j * x[::-1]),
     "imag": lambda xp, x: xp.imag((x + 0.5j) ** 3) * xp.real(xp.conj(x + 0.5j)),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from typing import Any
 
 import numpy as np
 import pytest
+from array_api_compat import array_namespace
 
 import arraydiff as ad
 from arraydiff.arguments import layout_of, ravel
 from arraydiff.backends import backend_of
-from arraydiff.exact import Refused, traced
+from arraydiff.exact import Refused, hvp, pushforward, traced
+from arraydiff.exact.trace import ops
 from arraydiff.problem import Call, Followed
 
 
@@ -128,3 +131,93 @@ def test_code_on_the_array_api_is_followed_on_other_libraries(library: str) -> N
     np.testing.assert_allclose(np.asarray(gradient), wanted, rtol=1e-12)
     tangent = there.pushforward(xp.asarray([1.0, 0.0, 2.0, 0.0], dtype=xp.float64))
     np.testing.assert_allclose(np.asarray(tangent), here.pushforward(np.array([1.0, 0.0, 2.0, 0.0])), rtol=1e-12)
+
+
+# ---- another device than the library's own
+
+
+def on_device1(values: Any) -> Any:
+    strict = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
+    return strict.asarray(values, dtype=strict.float64, device=strict.Device("device1"))
+
+
+def symmetric(xp: Any, x: Any) -> Any:
+    a = xp.reshape(x, (2, 2)) + on_device1([[4.0, 1.0], [0.0, 3.0]])
+    return a + xp.matrix_transpose(a)
+
+
+ON_ITS_DEVICE: dict[str, Any] = {
+    "eigh": lambda xp, x: xp.linalg.eigh(symmetric(xp, x))[1] ** 2,
+    "eigvalsh": lambda xp, x: xp.linalg.eigvalsh(symmetric(xp, x)),
+    "det": lambda xp, x: xp.linalg.det(symmetric(xp, x)),
+    "inv": lambda xp, x: xp.linalg.inv(symmetric(xp, x)),
+    "pinv": lambda xp, x: xp.linalg.pinv(symmetric(xp, x)),
+    "svdvals": lambda xp, x: xp.linalg.svdvals(symmetric(xp, x)),
+    "solve": lambda xp, x: xp.linalg.solve(symmetric(xp, x), x[:2]),
+    "trace": lambda xp, x: xp.linalg.trace(symmetric(xp, x)),
+    "diagonal": lambda xp, x: xp.linalg.diagonal(symmetric(xp, x), offset=-1),
+    "diag": lambda xp, x: ops.diag(x, -1),
+    "power of a number": lambda xp, x: 2.0**x,
+    "asarray of numbers": lambda xp, x: xp.asarray([x[0] * x[1], 2.0]) ** 2,
+    "ones_like": lambda xp, x: xp.ones_like(x) * x,
+    "linspace": lambda xp, x: xp.linspace(x[0], x[1], 4),
+    "fft": lambda xp, x: xp.abs(xp.fft.fft(x + 0j)) ** 2,
+    "rfft": lambda xp, x: xp.fft.irfft(xp.fft.rfft(x) * 2),
+    "nan_to_num": lambda xp, x: ops.nan_to_num(x / xp.where(x > 1, x * 0 + 1.0, 2.0)),
+    "unwrap": lambda xp, x: ops.unwrap(5 * x),
+    "unwrap of columns": lambda xp, x: ops.unwrap(7 * symmetric(xp, x), axis=0, period=2.0),
+    "nanmean": lambda xp, x: ops.nanmean(x * x),
+    "corrcoef": lambda xp, x: ops.corrcoef(symmetric(xp, x)),
+}
+
+
+@pytest.mark.parametrize("name", ON_ITS_DEVICE)
+def test_everything_is_made_on_the_device_of_x(name: str) -> None:
+    x = on_device1([0.3, 1.2, 0.7, 2.0])
+
+    def fun(x: Any) -> Any:
+        return ops.ravel(ON_ITS_DEVICE[name](array_namespace(x), x))
+
+    followed = traced(fun, x)
+    size, step = followed.value.shape[0], 1e-6
+    ends = [(traced(fun, x + step * e), traced(fun, x - step * e)) for e in map(on_device1, np.eye(4).tolist())]
+    moved = [(after.value - before.value) / (2 * step) for after, before in ends]
+    w, t = on_device1(np.cos(np.arange(size)).tolist()), on_device1([1.0, 0.0, 2.0, -1.0])
+    gradient, tangent = followed.pullback(w, keep=True), followed.pushforward(t)
+    _, along = pushforward(fun, x, t[:, None])
+    _, curved = hvp(lambda x: ops.sum(fun(x) * w), x, t[:, None])
+    assert {one.device for one in (followed.value, gradient, tangent, along, curved)} == {x.device}
+    wanted = np.array([[float(one) for one in column] for column in moved])
+    np.testing.assert_allclose([float(one) for one in gradient], wanted @ np.cos(np.arange(size)), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose([float(one) for one in tangent], [1.0, 0.0, 2.0, -1.0] @ wanted, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose([float(one) for one in along[:, 0]], [float(one) for one in tangent], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("array", "fixed"),
+    [([1.0, math.nan, math.inf, -math.inf], [1.0, 0.5, np.finfo(float).max, np.finfo(float).min])],
+)
+def test_what_is_not_finite_is_replaced_as_by_numpy(array: list[float], fixed: list[float]) -> None:
+    found = traced(lambda x: ops.nan_to_num(x * 1.0, nan=0.5), on_device1(array)).value
+    assert [float(one) for one in found] == fixed
+
+
+@pytest.mark.parametrize("period", [2 * math.pi, 3.0])
+def test_whole_periods_are_those_of_numpy(period: float) -> None:
+    steps = np.cumsum([0.0, 1.5, 1.6, -1.5, 6.5, -9.0, 3.2, -3.2, 12.0, 0.75 * period, -0.5 * period, 0.5 * period])
+    found = traced(lambda x: ops.unwrap(x * 1.0, period=period), on_device1(steps.tolist())).value
+    np.testing.assert_allclose([float(one) for one in found], np.unwrap(steps, period=period), rtol=1e-13)
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axis", [None, 1, (0, 1)])
+def test_the_norm_of_the_standard_has_the_shape_that_it_has_there(axis: Any, keepdims: bool) -> None:
+    x = np.array([[0.3, 1.2], [-0.7, 2.0], [1.0, 1.0]])
+
+    def fun(x: Any) -> Any:
+        return array_namespace(x).linalg.vector_norm(x.reshape(3, 2), axis=axis, keepdims=keepdims)
+
+    wanted = np.linalg.vector_norm(x, axis=axis, keepdims=keepdims)
+    found = traced(fun, x.ravel()).value
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, rtol=1e-15)

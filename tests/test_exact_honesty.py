@@ -86,8 +86,8 @@ def test_what_asks_for_a_plain_number_is_refused_even_where_f_catches_the_except
 
 def test_a_refusal_names_the_line_of_the_user() -> None:
     with pytest.raises(Refused) as caught:
-        traced(lambda x: np.linalg.qr(x.reshape(2, 2))[0], X)
-    assert "qr" in caught.value.reason
+        traced(lambda x: np.linalg.eigvals(x.reshape(2, 2)), X)
+    assert "eigvals" in caught.value.reason
     assert caught.value.place.startswith("test_exact_honesty.py line ")
 
 
@@ -107,8 +107,7 @@ def test_an_exception_of_f_is_a_refusal_that_tells_it() -> None:
     [
         lambda x: np.sum(x, out=np.zeros(())),
         lambda x: np.add(x, 1, where=X > 0),
-        lambda x: np.sum(x, initial=2.0),
-        lambda x: np.sum(x, where=X > 0),
+        lambda x: np.var(x, where=X > 0),
         lambda x: np.add.reduceat(x, [0, 2]),
         lambda x: np.add.at(np.zeros(4), [0], x[0]) or x,
         lambda x: np.exp(x, dtype=np.float32),

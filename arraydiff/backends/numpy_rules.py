@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,8 +38,11 @@ REDUCTIONS = {
     (np.multiply, "reduce"): "prod",
     (np.maximum, "reduce"): "max",
     (np.minimum, "reduce"): "min",
+    (np.logaddexp, "reduce"): "logsumexp",
     (np.add, "accumulate"): "cumsum",
     (np.multiply, "accumulate"): "cumprod",
+    (np.add, "at"): "add_at",
+    (np.subtract, "at"): "subtract_at",
 }
 
 
@@ -62,6 +66,12 @@ def tables(
             if function is not None and not isinstance(function, type):
                 (ufuncs if isinstance(function, np.ufunc) else functions).setdefault(function, operation)
     return ufuncs, functions
+
+
+def first_by_place(function: Callable[..., Any], options: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The first argument by its place, where a call names all: NumPy's name for it is not that of the operation."""
+    first = next(iter(inspect.signature(function).parameters))
+    return (options[first],), {name: value for name, value in options.items() if name != first}
 
 
 def is_ufunc(function: object) -> bool:

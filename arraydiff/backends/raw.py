@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import namedtuple
 from typing import Any
 
@@ -159,14 +160,21 @@ def as_index(index: Any) -> Any:
 
 def getitem(array: Array, index: Any) -> Any:
     """x[index], also of a scalar of NumPy."""
-    return array[index]
+    return array[_complete(index, array)]
 
 
 def setitem(array: Array, index: Any, value: Any) -> Any:
     """A new array with entries replaced, laid out in memory as the old one."""
     new = np.array(array, order="K") if is_host(array) else backend_of([array]).copy(array)
-    new[index] = value
+    new[_complete(index, array)] = value
     return new
+
+
+def _complete(index: Any, array: Array) -> Any:
+    """An index of some axes as one of all, where the library wants that said."""
+    if type(index) is not tuple or is_host(array) or any(one is ... for one in index):
+        return index
+    return (*index, ...) if sum(one is not None for one in index) < array.ndim else index
 
 
 def zeros(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
@@ -178,7 +186,11 @@ def zeros(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 
 def add_at(array: Array, index: Any, values: Array) -> bool:
     """Add into an array of ours at places that may repeat; False where the library has no way to."""
+    index = _complete(index, array)
     if is_basic(index):
+        if type(index) is tuple and None in index and not is_host(array):  # the standard does not write at None
+            index = tuple(one for one in index if one is not None)
+            values = namespace_of(array).reshape(values, array[index].shape)
         array[index] += values
     elif is_host(array):
         np.add.at(array, index, values)
@@ -205,6 +217,14 @@ def kind(dtype: Any) -> str:
     return "f" if name.startswith(("float", "bfloat", "half", "double")) else name[0]
 
 
+def as_complex(value: Array) -> Array:
+    """A real array as a complex one, in a library whose Fourier transforms want that; NumPy's do not."""
+    if is_host(value) or kind(value.dtype) == "c":
+        return value
+    space = namespace_of(value)
+    return space.astype(value, space.complex64 if space.finfo(value.dtype).bits < 64 else space.complex128)
+
+
 def dtype_of(dtype: Any, like: Array) -> Any:
     """A dtype as the library of `like` names it: NumPy takes `float` and "f4" too."""
     return np.dtype(dtype) if is_host(like) else dtype
@@ -222,14 +242,50 @@ def any_of(flags: Any) -> Any:
     return flags if type(flags) is bool else namespace_of(flags).any(flags)
 
 
+def bytes_of_large(value: Any) -> int:
+    """What an array takes; 0 of a small one, since many of those are numbers, and counting them costs."""
+    if type(value) is np.ndarray:
+        return value.nbytes if value.size > SMALL else 0
+    shape = getattr(value, "shape", ())
+    return math.prod(shape) * np.dtype(str(value.dtype).rpartition(".")[2]).itemsize if math.prod(shape) > SMALL else 0
+
+
+SMALL = 1 << 14  # entries
+
+
+def weights(shape: tuple[int, ...], like: Array, which: int) -> Array:
+    """Positive numbers whose sums and differences do not cancel, always the same for a `which`, where `like` lies."""
+    found: Any = np.random.Generator(np.random.PCG64((20261129, which))).uniform(1.0, 2.0, shape)
+    if kind(like.dtype) == "c":
+        found = found * (1 + 0.618j)
+    found = np.asarray(found)
+    return found.astype(like.dtype) if is_host(like) else backend_of([like]).asarray(found, like.dtype)
+
+
+def fitted(mask: Any, like: Array) -> Array:
+    """A mask that was broadcast, as 0 and 1 of the shape and dtype of an array: 1 where any of an entry's is true."""
+    lead = len(mask.shape) - len(like.shape)
+    space = namespace_of(mask)
+    if lead < 0:
+        return fitted(space.reshape(mask, (*(1,) * -lead, *mask.shape)), like)
+    axes = (*range(lead), *(lead + i for i, s in enumerate(like.shape) if s == 1))
+    flags = space.reshape(space.any(mask, axis=axes), like.shape) if axes else space.broadcast_to(mask, like.shape)
+    return space.astype(flags, like.dtype)
+
+
+def quietly() -> Any:
+    """Entered where derivatives that do not exist are computed."""
+    return np.errstate(all="ignore")
+
+
+def any_along(mask: Any, axis: Any, keepdims: bool) -> Any:
+    """Whether any is true along axes."""
+    return namespace_of(mask).any(mask, axis=axis, keepdims=keepdims)
+
+
 def sign_and_logabsdet(array: Array) -> Any:
     """As the library gives it."""
     return namespace_of(array).linalg.slogdet(array)
-
-
-def count(shape: tuple[int, ...]) -> int:
-    """Entries of an array."""
-    return int(np.prod(shape, dtype=int))
 
 
 def array(value: Any, like: Any = None) -> Array:
@@ -260,9 +316,14 @@ def between(array: Array, low: int, high: int) -> Array:
     return space.clip(array, low, high)
 
 
-def all_but(size: int, places: Any) -> Any:
+def counted(size: int, like: Array) -> Array:
+    """0, 1, ..., where `like` lies."""
+    return np.arange(size) if is_host(like) else namespace_of(like).arange(size, device=device(like))
+
+
+def all_but(size: int, places: Any, like: Array) -> Any:
     """Indices along an axis but these, as np.delete takes them."""
-    return np.delete(np.arange(size), places)
+    return _indices(np.delete(np.arange(size), places), like)
 
 
 def repeated(size: int, repeats: Any, like: Array) -> Any:
@@ -270,9 +331,9 @@ def repeated(size: int, repeats: Any, like: Array) -> Any:
     return _indices(np.repeat(np.arange(size), np.asarray(repeats)), like)
 
 
-def padded_places(size: int, ends: tuple[int, int], mode: Any) -> Any:
+def padded_places(size: int, ends: tuple[int, int], mode: Any, like: Array) -> Any:
     """Indices along an axis, continued as np.pad does."""
-    return np.pad(np.arange(size), ends, mode=mode)
+    return _indices(np.pad(np.arange(size), ends, mode=mode), like)
 
 
 def pad_widths(widths: Any, ndim: int) -> list[tuple[int, int]]:
@@ -290,6 +351,21 @@ def _indices(places: Any, like: Array) -> Any:
     return places if is_host(like) else backend_of([like]).asarray(places)
 
 
+def histogram(values: Any, bins: Any, within: Any, weights: Any) -> Any:
+    """As NumPy."""
+    return np.histogram(values, bins, within, weights=weights)
+
+
+def bins_of(values: Any, bins: Any, within: Any) -> tuple[Any, Any, Any]:
+    """Into which bin each of some numbers goes, whether it goes into one, and the edges."""
+    values = np.ravel(values)
+    edges = np.histogram_bin_edges(values, bins, within)
+    places = np.searchsorted(edges, values, side="right") - 1
+    places[values == edges[-1]] = edges.size - 2  # the last bin has both of its edges
+    inside = (places >= 0) & (places < edges.size - 1)
+    return np.where(inside, places, 0), inside, edges
+
+
 def largest(array: Any) -> int:
     """The largest of some indices; -1 of none."""
     return int(np.max(array, initial=-1))
@@ -302,18 +378,35 @@ def rank(matrix: Array) -> Any:
 
 def nan_to_num(array: Array, nan: float, posinf: Any, neginf: Any) -> Array:
     """What takes the place of numbers that are not finite."""
-    return np.nan_to_num(array, nan=nan, posinf=posinf, neginf=neginf)
+    if is_host(array):
+        return np.nan_to_num(array, nan=nan, posinf=posinf, neginf=neginf)
+    space, largest = namespace_of(array), namespace_of(array).finfo(array.dtype).max
+    low, high = -largest if neginf is None else neginf, largest if posinf is None else posinf
+    infinite = space.isinf(array)
+    fixed = space.where(infinite & (array > 0), high, space.where(infinite, low, array))
+    return space.where(space.isnan(array), nan, fixed)
 
 
-def unwrap(array: Array, discont: Any, axis: int, period: float) -> Array:
-    """As NumPy."""
-    return np.unwrap(array, discont=discont, axis=axis, period=period)
+def periods(array: Array, discont: Any, axis: int, period: float) -> Array:
+    """The whole periods that np.unwrap adds."""
+    if is_host(array):
+        return np.unwrap(array, discont=discont, axis=axis, period=period) - array
+    space, axis = namespace_of(array), axis % array.ndim
+    pre = (slice(None),) * axis
+    steps = array[(*pre, slice(1, None), ...)] - array[(*pre, slice(None, -1), ...)]
+    wrapped = steps + period / 2 - space.floor((steps + period / 2) / period) * period - period / 2
+    wrapped = space.where((wrapped == -period / 2) & (steps > 0), period / 2, wrapped)
+    jumps = space.where(space.abs(steps) < (period / 2 if discont is None else discont), 0.0, wrapped - steps)
+    return space.concat([0 * array[(*pre, slice(0, 1), ...)], space.cumulative_sum(jumps, axis=axis)], axis=axis)
 
 
 EighResult = namedtuple("EighResult", ["eigenvalues", "eigenvectors"])
 SlogdetResult = namedtuple("SlogdetResult", ["sign", "logabsdet"])
+SVDResult = namedtuple("SVDResult", ["U", "S", "Vh"])
+QRResult = namedtuple("QRResult", ["Q", "R"])
+RESULTS: dict[str, Any] = {one.__name__: one for one in (EighResult, SlogdetResult, SVDResult, QRResult)}
 
 
 def named(result: str, *parts: Any) -> Any:
     """Several results, with the names that the standard gives them."""
-    return {"EighResult": EighResult, "SlogdetResult": SlogdetResult}[result](*parts)
+    return RESULTS[result](*parts)

@@ -2,10 +2,12 @@
 
 from arraydiff.exact.derivatives import Notes, Traced, gradient, hvp, pushforward, traced
 from arraydiff.exact.dispatch import rule
+from arraydiff.exact.kinked import Kinked
 from arraydiff.exact.reductions import as_array
 from arraydiff.exact.trace import Refused, Tracer, plain
 
 __all__ = [
+    "Kinked",
     "Notes",
     "Refused",
     "Traced",

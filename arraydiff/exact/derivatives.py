@@ -9,6 +9,7 @@ from typing import Any
 
 from arraydiff._typing import Array
 from arraydiff.backends import raw
+from arraydiff.exact.kinked import Kinked, met, touched
 from arraydiff.exact.primitives import backward, forward
 from arraydiff.exact.reductions import array
 from arraydiff.exact.trace import Refused, Trace, Tracer, has_tracer, is_users, ops, prim, refuse, snapshot
@@ -46,29 +47,52 @@ class Traced:
     @property
     def notes(self) -> Notes:
         """What was met on the way; on a device this waits for it."""
-        trace = self._trace
-        for text, place, flag in trace.pending:
-            if flag:
-                trace.kinks.setdefault(text, place)
-        trace.pending.clear()
-        return Notes(dict(trace.kinks), dict(trace.notes))
+        places: dict[str, str] = {}
+        for one in met(self._trace):
+            places.setdefault(one.text, one.place)
+        return Notes(places, dict(self._trace.notes))
+
+    @property
+    def held(self) -> int:
+        """Bytes of the large arrays on the tape, as counted where a limit was given."""
+        return self._trace.held
+
+    def kinked(self) -> list[Kinked]:
+        """Which entries of the Jacobian the kinks of f touch: two sweeps for each line of f that met one; the tape is kept.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from arraydiff.exact import traced
+        >>> met = traced(lambda x: np.stack([np.sum(np.abs(x)), x[0]]), np.array([0.0, 1.0])).kinked()
+        >>> [(one.text, one.rows.tolist(), one.columns.tolist()) for one in met]
+        [('abs at 0', [True, False], [True, False])]
+        """
+        kinks = met(self._trace)
+        if kinks and not self.constant:
+            self._check()
+        return touched(self._trace, kinks, self._root, self._out)
+
+    def _check(self) -> None:
+        tape = self._trace.tape
+        if tape is None or (self._out.node not in tape and self._out.node != self._root.node):
+            raise RuntimeError("the tape of this trace is used up; pass keep=True where it is needed again")
 
     def pullback(self, cotangent: Array, *, keep: bool = False) -> Array:
         """The cotangent (m,) of the value as one of x, (n,); without `keep` the tape is used up, and its memory freed."""
         if self.constant:
             return raw.zeros(self._root.value.shape, self._root.value.dtype, self._root.value)
-        if self._trace.tape is None or (self._out.node not in self._trace.tape and self._out.node != self._root.node):
-            raise RuntimeError("the tape of this trace is used up; pass keep=True where it is needed again")
-        return backward(self._trace, self._out, cotangent, self._root, release=not keep)
+        self._check()
+        return backward(self._trace, {self._out.node: cotangent}, self._root, release=not keep)
 
     def pushforward(self, tangent: Array) -> Array:
         """The tangent (n,) of x as one of the value, (m,); the tape is kept."""
         if self.constant:
             return raw.zeros(self.value.shape, self.value.dtype, self.value)
-        return forward(self._trace, self._out, tangent, self._root)
+        return forward(self._trace, self._out, {self._root.node: tangent})
 
 
-def traced(function: Callable[[Any], Any], x: Array, *, constant: bool = False) -> Traced:
+def traced(function: Callable[[Any], Any], x: Array, *, constant: bool = False, limit: float | None = None) -> Traced:
     """Follow f at x.
 
     Parameters
@@ -79,6 +103,8 @@ def traced(function: Callable[[Any], Any], x: Array, *, constant: bool = False) 
         Or a traced array, where derivatives are nested.
     constant : bool, optional
         Allow a result that does not depend on x, as the gradient of a linear function does not.
+    limit : float, optional
+        Refuse when the tape takes more bytes than that; arrays of up to 2**14 entries are not counted. math.inf: count alone.
 
     Returns
     -------
@@ -98,7 +124,7 @@ def traced(function: Callable[[Any], Any], x: Array, *, constant: bool = False) 
     >>> followed.pullback(np.array([1.0, 0.0]))
     array([1., 0.])
     """
-    with Trace(reverse=True) as trace:
+    with Trace(reverse=True, limit=limit) as trace:
         root = trace.root(x)
         out = _run(trace, function, root, constant)
     return Traced(trace, root, out)
@@ -161,7 +187,8 @@ def _run(trace: Trace, function: Callable[[Any], Any], root: Tracer, constant: b
     except Exception as error:
         if trace.refused:
             raise trace.refused[0] from error
-        raise Refused(f"{type(error).__name__} while f was traced: {error}", _raised_at(error)) from error
+        told = f"{type(error).__name__} while f was traced: {error}{_remedy(error)}"
+        raise Refused(told, _raised_at(error)) from error
     if trace.refused:
         raise trace.refused[0]
     if type(out) is not Tracer and has_tracer(out):
@@ -186,3 +213,18 @@ def _raised_at(error: BaseException) -> str:
             place = f"{Path(step.tb_frame.f_code.co_filename).name} line {step.tb_lineno}"
         step = step.tb_next
     return place
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about an exception that SciPy raises of an array that it does not know."""
+    modules, step = [], error.__traceback__
+    while step is not None:
+        modules.append(step.tb_frame.f_globals.get("__name__", ""))
+        step = step.tb_next
+    if any(name.startswith("scipy.sparse") for name in modules):
+        return "; of sparse matrices, A @ x and x @ A are followed, where A does not depend on x"
+    if any(name.startswith("scipy.") for name in modules):
+        return (
+            "; take the function from arraydiff.exact.rules_for_scipy, or teach its derivative by arraydiff.exact.rule"
+        )
+    return ""

@@ -14,6 +14,7 @@ from arraydiff.exact import face
 from arraydiff.exact.primitives import Elementwise, Primitive, Rule, Smooth
 from arraydiff.exact.products import linalg
 from arraydiff.exact.reductions import array
+from arraydiff.exact.shapes import first_traced
 from arraydiff.exact.trace import Refused, Tracer, has_tracer, ops, plain, record, refuse, running
 from arraydiff.exact.transforms import fft
 from arraydiff.exact.writing import assign
@@ -36,7 +37,7 @@ def __array_ufunc__(self: Any, ufunc: Any, method: str, *inputs: Any, **options:
             refuse(
                 f"the ufunc {ufunc.__name__}{'' if method == '__call__' else '.' + method}, which has no rule", *inputs
             )
-        return reduction(*inputs, **{"axis": 0, **options})
+        return reduction(*inputs, **({} if method == "at" else {"axis": 0} | options))
     except Refused as refused:
         record(refused, self, *inputs)
         raise
@@ -73,6 +74,8 @@ def __array_function__(self: Any, function: Any, types: Any, args: Any, options:
     try:
         if rule is None:
             refuse(f"{function.__module__}.{function.__name__} has no rule", self)
+        if not args:
+            args, options = numpy_rules.first_by_place(function, options)
         return rule(*args, **options)
     except Refused as refused:
         record(refused, self)
@@ -102,7 +105,7 @@ def __cupy_override_reduction_kernel__(
     return rule(self, axis=axis, keepdims=keepdims)
 
 
-UFUNCS_BY_NAME: dict[str, Callable[..., Any]] = {**numpy_rules.by_name(vars(ops))}
+UFUNCS_BY_NAME = numpy_rules.by_name(vars(ops))
 
 
 class TracedNamespace:
@@ -129,7 +132,7 @@ class TracedNamespace:
         return found
 
     def _found(self, name: str) -> Any:
-        if name in ("linalg", "fft"):
+        if self._home is ops and name in ("linalg", "fft"):
             return TracedNamespace(getattr(self._xp, name), {"linalg": linalg, "fft": fft}[name])
         if name == "asarray":
             return self._asarray
@@ -137,7 +140,7 @@ class TracedNamespace:
         if rule is None and real is None:
             raise AttributeError(f"{self.__name__} has no attribute {name!r}")
         if name in ("zeros", "ones", "full"):
-            return lambda *args, **options: _created(self._xp, real, args, options)
+            return lambda *args, **options: _created(real, args, options)
         if isinstance(real, type) or (not callable(real) and rule is None):
             return real
         return lambda *args, **options: _called(name, rule, real, args, options)
@@ -146,7 +149,8 @@ class TracedNamespace:
         if not has_tracer(value):
             return self._xp.asarray(value, dtype=dtype, device=device, copy=copy)
         if type(value) is not Tracer:
-            value = ops.stack([self._asarray(one) for one in value])
+            where = first_traced(value).device if device is None else device
+            value = ops.stack([self._asarray(one, device=where) for one in value])
         if dtype is not None and dtype != value.dtype:
             return ops.astype(value, dtype)
         return ops.positive(value) if copy else value
@@ -167,7 +171,7 @@ def _called(name: str, rule: Any, real: Any, args: tuple[Any, ...], options: dic
         raise
 
 
-def _created(xp: Namespace, real: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def _created(real: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """An array that f may fill with traced values."""
     if has_tracer(args) or has_tracer(tuple(options.values())):
         shape, filling = args if len(args) > 1 else (args[0], options["fill_value"])
@@ -188,30 +192,28 @@ def __array_namespace__(self: Any, api_version: Any = None) -> TracedNamespace:
 # ---- rules of others
 
 
-class Given(Smooth):
+class _Given(Primitive):
     """A rule that was added; an argument whose rule is None has no derivative."""
 
     __slots__ = ()
 
     def recorded(self, top: Any, args: Any, options: Any) -> Any:
-        _check(self, args)
+        for k, one in enumerate(args):
+            if type(one) is Tracer and (k >= len(self.rules) or self.rules[k] is None):
+                refuse(f"the derivative of {self.name} in argument {k}, which has no rule", *args)
         return super().recorded(top, args, options)
 
 
-class GivenElementwise(Elementwise):
-    """The same, of a ufunc: a diagonal map is its own transpose."""
+class GivenSmooth(_Given, Smooth):
+    """Transposed by tracing it."""
 
     __slots__ = ()
 
-    def recorded(self, top: Any, args: Any, options: Any) -> Any:
-        _check(self, args)
-        return super().recorded(top, args, options)
 
+class GivenElementwise(_Given, Elementwise):
+    """Of a ufunc: a diagonal map is its own transpose."""
 
-def _check(primitive: Primitive, args: Any) -> None:
-    for k, one in enumerate(args):
-        if type(one) is Tracer and (k >= len(primitive.rules) or primitive.rules[k] is None):
-            refuse(f"the derivative of {primitive.name} in argument {k}, which has no rule", *args)
+    __slots__ = ()
 
 
 def rule(function: Callable[..., Any], *jvps: Rule | None) -> Callable[..., Any]:
@@ -244,7 +246,7 @@ def rule(function: Callable[..., Any], *jvps: Rule | None) -> Callable[..., Any]
     """
     name = getattr(function, "__name__", type(function).__name__)
     is_ufunc = numpy_rules.is_elementwise(function)
-    made = (GivenElementwise if is_ufunc else Given)(name, function, jvps)
+    made = (GivenElementwise if is_ufunc else GivenSmooth)(name, function, jvps)
     if numpy_rules.is_ufunc(function):
         UFUNCS[function] = made
         UFUNCS_BY_NAME.setdefault(name, made)

@@ -33,7 +33,7 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 def piecewise(x: Any, condlist: Any, funclist: Any, *args: Any, **options: Any) -> Any:
     """Each function of all of x would leave its domain: it is called on its own part."""
     if not isinstance(condlist, list | tuple) or (condlist and not getattr(condlist[0], "shape", ())):
-        condlist = [condlist]
+        condlist = list(condlist) if getattr(condlist, "ndim", 0) > x.ndim else [condlist]
     conditions = [plain(one) for one in condlist]
     if len(funclist) == len(conditions) + 1:
         anywhere = conditions[0]
@@ -121,5 +121,4 @@ def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, 
 @op
 def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: float = 2 * math.pi) -> Any:
     """Whole periods are added, which are constants."""
-    fixed = raw.unwrap(plain(p), discont, axis, period)
-    return p + (fixed - plain(p))
+    return p + raw.periods(plain(p), discont, axis, period)

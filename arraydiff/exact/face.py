@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from arraydiff.backends import raw
-from arraydiff.exact import elementwise, filling, numerics, products, transforms  # noqa: F401 - they fill `ops`
+from arraydiff.backends import numpy_rules, raw, scipy_rules
+from arraydiff.exact import elementwise, filling, numerics, products, statistics, transforms  # noqa: F401 - they fill `ops`
 from arraydiff.exact.primitives import Elementwise, lock
 from arraydiff.exact.reductions import array, cast
-from arraydiff.exact.trace import Tracer, has_tracer, kink, note, ops, plain, prim, refuse
+from arraydiff.exact.trace import Tracer, has_tracer, is_sparse_product, kink, note, ops, plain, prim, refuse
 from arraydiff.exact.writing import assign
 
 MOST_OBJECTS = 1000
@@ -35,22 +36,20 @@ for _name, _get in ATTRIBUTES.items():
     setattr(Tracer, _name, property(_get))
 
 METHODS = """
-    sum mean var std max min prod cumsum cumprod clip ravel squeeze swapaxes dot take conj trace diagonal repeat compress
+    sum mean var std max min prod cumsum cumprod clip ravel squeeze swapaxes dot take conj trace diagonal repeat
     argmax argmin argsort argpartition any all nonzero round searchsorted ptp
 """
 for _name in METHODS.split():
     setattr(Tracer, _name, lambda self, *args, _name=_name, **options: getattr(ops, _name)(self, *args, **options))
 
-SAME_NAME = "sin cos tan sinh cosh tanh exp exp2 expm1 log log2 log10 log1p sqrt cbrt square hypot"
-OF_OBJECTS: dict[str, str | None] = {
-    **dict.fromkeys(SAME_NAME.split()),
-    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2", "arcsinh": "asinh", "arccosh": "acosh",
-    "arctanh": "atanh", "fabs": "abs", "degrees": "degrees", "radians": "radians", "deg2rad": "deg2rad", "rad2deg": "rad2deg",
-    "conjugate": "conj", "rint": "rint", "logaddexp": "logaddexp",
-}  # fmt: skip
+OF_OBJECTS = """
+    sin cos tan sinh cosh tanh exp exp2 expm1 log log2 log10 log1p sqrt cbrt square hypot rint logaddexp degrees radians
+    deg2rad rad2deg arcsin arccos arctan arctan2 arcsinh arccosh arctanh fabs conjugate
+"""
 """What NumPy asks of the elements of an array of objects, as np.array([x[0], x[1]]) is one."""
-for _name, _other in OF_OBJECTS.items():
-    setattr(Tracer, _name, lambda self, *args, _name=_other or _name: getattr(ops, _name)(self, *args))
+for _name in OF_OBJECTS.split():
+    _other = numpy_rules.OTHER_NAMES.get(_name, _name)
+    setattr(Tracer, _name, lambda self, *args, _name=_other: getattr(ops, _name)(self, *args))
 
 
 def method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,7 +77,7 @@ def __iter__(self: Any) -> Iterator[Any]:
 def __bool__(self: Any) -> bool:
     note("a branch on its value", self)
     value = plain(self)
-    kink("a branch at 0", raw.any_of(value == 0), self)
+    kink("a branch at 0", value == 0, self)
     return True if value else False  # noqa: SIM210 - in the open: the host must wait for it
 
 
@@ -122,6 +121,16 @@ def fill(self: Any, value: Any) -> None:
 @method
 def sort(self: Any, axis: int = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> None:
     assign(self, ops.sort(self, axis, kind, order))
+
+
+@method
+def compress(self: Any, condition: Any, axis: Any = None, out: Any = None) -> Any:
+    return ops.compress(condition, self, axis, out)
+
+
+@method
+def put(self: Any, indices: Any, values: Any, mode: str = "raise") -> None:
+    ops.put(self, indices, values, mode)
 
 
 @method
@@ -179,31 +188,43 @@ def _is_own_view(whole: Any, index: Any, value: Any) -> bool:
 # ---- operators
 
 
+def _times(a: Any, b: Any) -> Any:
+    """A * b of SciPy's matrices is A @ b; that of its sparse arrays is entry by entry."""
+    other = b if type(a) is Tracer else a
+    if type(other) is Tracer or type(other) in raw.HOST or not scipy_rules.is_sparse(other):
+        return prim.multiply(a, b)
+    if not scipy_rules.is_matrix(other) or not a.shape or not b.shape:
+        refuse("x or a number of it times a sparse array, entry by entry; multiply the result of A @ x by it", a, b)
+    return ops.matmul(a, b)
+
+
 def _binary(primitive: Any) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
     """a.__op__ and a.__rop__; the common case, plain numbers on one tape, is written out: it is what most of f consists of."""
     if primitive.kinks is not None:
         return lambda a, b: primitive(a, b), lambda a, b: primitive(b, a)
-    compute = primitive.evaluate
+    compute, general = primitive.evaluate, _times if primitive is prim.multiply else primitive
 
     def operation(a: Any, b: Any) -> Any:
         trace, x = a.home, a.value
         tape = trace.tape
         if tape is None or not trace.live or type(x) is Tracer or a.alias is not None:
-            return primitive(a, b)
+            return general(a, b)
         if type(b) is Tracer:
-            if b.home is not trace or b.alias is not None:
+            if b.home is not trace or b.alias is not None or type(b.value) is Tracer:
                 return primitive(a, b)
             y, nodes = b.value, (a.node, b.node)
         elif type(b) in raw.NUMBERS:
             y, nodes = b, (a.node, None)
         else:
-            return primitive(a, b)
+            return general(a, b)
         out = compute(x, y)
         node = next(trace.count)
         tape[node] = (primitive, nodes, (x, y), out, NO_OPTIONS)
+        if trace.limit is not None:
+            trace.hold(out)
         return Tracer(trace, out, node, None)
 
-    return operation, lambda a, b: primitive(b, a)
+    return operation, lambda a, b: general(b, a)
 
 
 NO_OPTIONS: dict[str, Any] = {}
@@ -237,7 +258,7 @@ def _comparison(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
         x, y = plain(a), plain(b)
         found = compare(x, y)
         if a is not b:  # x != x asks for NaN
-            kink("comparison at equality", raw.any_of(x == y), a)
+            kink("comparison at equality", x == y, a, b)
         return found
 
     return compared
@@ -254,6 +275,11 @@ for _name, _op in {"neg": "negative", "pos": "positive", "abs": "abs"}.items():
 @method
 def __array__(self: Any, dtype: Any = None, copy: Any = None) -> Any:
     """An array of objects, of x[0], x[1], ...; what would write through it into x, or into x beneath it, is refused."""
+    caller = sys._getframe(1)
+    if is_sparse_product(caller):
+        return raw.object_array([None], ())  # by which SciPy knows what is no array, and returns NotImplemented
+    if caller.f_globals.get("__name__", "").startswith("scipy.sparse"):
+        refuse(SPARSE_ALONE, self)
     if self.size <= MOST_OBJECTS and raw.is_host(plain(self)) and (dtype is None or raw.kind(dtype) == "O"):
         flat = ops.positive(self)
         held = raw.object_array([flat] if self.ndim == 0 else list(prim.reshape(flat, (-1,))), self.shape)
@@ -262,11 +288,13 @@ def __array__(self: Any, dtype: Any = None, copy: Any = None) -> Any:
             held.flags.writeable = False
         return held
     return refuse(
-        "np.asarray(x), or a function that NumPy does not hand on, such as SciPy's and compiled code; leave it out",
+        "np.asarray(x), or a function that NumPy does not hand on, such as SciPy's and compiled code; leave it out, or take "
+        "it from arraydiff.exact.rules_for_scipy",
         self,
     )
 
 
+SPARSE_ALONE = "x in scipy.sparse beyond products; write A @ x or x @ A, with an A that does not depend on x"
 ASKED = "plain numbers are asked for, which have no derivative"
 REFUSED = {
     "__float__": "float(x), a function of math, or a write into an array that does not depend on x (fill np.zeros_like(x))",
@@ -281,7 +309,7 @@ REFUSED = {
     "__dlpack_device__": "x handed to another library",
 }
 OTHERS = """
-    item tolist tobytes put resize partition view byteswap choose dump dumps tofile setflags setfield getfield itemset
+    item tolist tobytes resize partition view byteswap choose dump dumps tofile setflags setfield getfield itemset
     __floor__ __ceil__ __trunc__ __ifloordiv__ __and__ __or__ __xor__ __invert__ __lshift__ __rshift__
 """
 

@@ -25,7 +25,7 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", constant_values: Any
     if mode not in ("edge", "wrap", "reflect", "symmetric"):
         refuse(f"np.pad with mode={mode!r}", array)
     for axis, ends in enumerate(widths):
-        x = x[(*(slice(None),) * axis, raw.padded_places(x.shape[axis], ends, mode))]
+        x = x[(*(slice(None),) * axis, raw.padded_places(x.shape[axis], ends, mode, plain(x)))]
     return x
 
 
@@ -71,6 +71,7 @@ def constant(x: Any, value: Any) -> Any:
         return Tracer(trace, value, raw.zeros(value.shape, value.dtype, value), None)
     node = next(trace.count)
     trace.tape[node] = (prim.positive, (None,), (value,), value, {})
+    trace.hold(value)
     return Tracer(trace, value, node, None)
 
 
@@ -78,8 +79,9 @@ def constant(x: Any, value: Any) -> Any:
 def fill_diagonal(a: Any, val: Any, wrap: bool = False) -> None:
     if not has_tracer(a) or a.ndim != 2:
         refuse("np.fill_diagonal of an array that does not depend on x, or with more than two axes", a, val)
-    i = raw.namespace_of(plain(a)).arange(min(a.shape))
-    a[i, i] = val
+    flat, cols = ops.positive(ops.ravel(ops.positive(a))), a.shape[1]
+    flat[slice(0, None if wrap else cols * cols, cols + 1)] = val
+    a[...] = prim.reshape(flat, a.shape)
 
 
 @op
@@ -87,3 +89,41 @@ def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) ->
     if not has_tracer(dst):
         refuse("np.copyto into an array that does not depend on x; fill np.zeros_like(x)", src)
     dst[...] = src if where is True else ops.where(where, src, dst)
+
+
+@op
+def putmask(a: Any, mask: Any, values: Any) -> None:
+    values = array(values, a)
+    if not has_tracer(a) or (values.size != 1 and values.shape != a.shape):
+        refuse("np.putmask into an array that does not depend on x, or of values that are repeated", a, values)
+    a[...] = ops.where(mask, values, a)
+
+
+@op
+def place(arr: Any, mask: Any, vals: Any) -> None:
+    if not has_tracer(arr) or array(vals, arr).size != 1:
+        refuse("np.place into an array that does not depend on x, or of several values", arr, vals)
+    ops.putmask(arr, mask, vals)
+
+
+@op
+def put(a: Any, ind: Any, v: Any, mode: str = "raise") -> None:
+    only(a, v, mode=None if mode == "raise" else mode)
+    if not has_tracer(a):
+        refuse("np.put into an array that does not depend on x; fill np.zeros_like(x)", v)
+    flat = ops.positive(ops.ravel(ops.positive(a)))
+    flat[array(ind, plain(a))] = v
+    a[...] = prim.reshape(flat, a.shape)
+
+
+@op
+def add_at(a: Any, index: Any, values: Any) -> None:
+    """np.add.at: an index may occur more than once."""
+    if not has_tracer(a) or has_tracer(index):
+        refuse("np.add.at into an array that does not depend on x; fill np.zeros_like(x)", a, values)
+    index, values = raw.as_index(index), array(values, a)
+    values = prim.broadcast_to(values * 1.0, plain(a)[index].shape)
+    a[...] = a + prim.scatter(values, index, shape=a.shape)
+
+
+ops.subtract_at = lambda a, index, values: ops.add_at(a, index, -1.0 * array(values, a))

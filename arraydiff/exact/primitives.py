@@ -13,7 +13,7 @@ from typing import Any
 
 from arraydiff._typing import Array
 from arraydiff.backends import raw
-from arraydiff.exact.trace import Alias, Memory, Trace, Tracer, kink, ops, plain, prim, refuse, snapshot
+from arraydiff.exact.trace import Alias, Memory, Trace, Tracer, is_met, ops, plain, prim, refuse, snapshot
 
 Rule = Callable[..., Any]
 NO_VIEW_TOLD = "an array that is or has a view, of a library that does not tell which are views; compute a new one"
@@ -23,7 +23,7 @@ FINISHED = "a value of a finished call of f is used (kept in a cache or a global
 class Primitive:
     """An operation, and how it acts on tangents and cotangents of its k-th argument."""
 
-    __slots__ = ("arrays", "evaluate", "forward", "kinks", "name", "rules", "takes_view", "uses_values")
+    __slots__ = ("arrays", "evaluate", "forward", "kinks", "name", "rules", "takes_view", "uses_values", "words")
 
     def __init__(
         self,
@@ -35,13 +35,15 @@ class Primitive:
         takes_view: bool = False,
         uses_values: bool = True,
         kinks: Rule | None = None,
+        words: str = "",
         forward: dict[int, Rule] | None = None,
     ) -> None:
         self.name, self.evaluate, self.rules = name, compute, tuple(rules)
         self.arrays = len(self.rules) if arrays is None else arrays  # so many leading arguments are arrays
         self.takes_view = takes_view  # what it gives may lie in the memory of what it got
         self.uses_values = uses_values  # whether its rules look at values, which f may change later
-        self.kinks = kinks  # (out, *arguments) -> where the derivative does not exist
+        self.kinks = kinks  # (out, *arguments) -> at which entries the derivative does not exist
+        self.words = words  # where that is
         self.forward = forward or {}  # of a linear operation: rules of the arguments that it is not linear in
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -64,7 +66,7 @@ class Primitive:
         for k, one in enumerate(args):
             if type(one) is not Tracer:
                 if k < self.arrays and type(one) not in raw.NUMBERS:
-                    one = self._operand(one, args)
+                    one = self._operand(one, args, top)
                     if type(one) is Tracer:  # made of traced numbers
                         return self(*args[:k], one, *args[k + 1 :], **options)
                 values.append(one)
@@ -72,7 +74,7 @@ class Primitive:
             elif one.home is top:
                 values.append(one.value)
                 nodes.append(one.node)
-                nested = nested or type(one.value) is Tracer
+                nested |= type(one.value) is Tracer
             else:
                 values.append(snapshot(one))
                 nodes.append(None)
@@ -80,19 +82,32 @@ class Primitive:
         out = self(*values, **options) if nested else self.evaluate(*values, **options)
         if type(out) in raw.NUMBERS:  # Python takes 1j * np.float64(2) for its own
             out = raw.numpy_number(out)
-        if self.kinks is not None and not nested:
-            kink(f"{self.name} {KINKS[self.name]}", self.kinks(out, *values, **options), self._of(top, args))
         alias = self._alias(args, out, options) if self.takes_view else None
-        if top.tape is None:
-            return Tracer(top, out, self._tangent(nodes, out, values, options), alias)
-        node = next(top.count)
-        top.tape[node] = (self, nodes, values, out, options)
+        node = self._node(top, nodes, values, out, options)
+        if self.kinks is not None and not nested:
+            self._note_kink(top, node, raw.any_of(self.kinks(out, *values, **options)))
+        if alias is None and top.limit is not None:
+            top.hold(out)
         return Tracer(top, out, node, alias)
 
-    def _operand(self, one: Any, args: Sequence[Any]) -> Any:
+    def _node(self, top: Trace, nodes: Sequence[Any], values: Sequence[Any], out: Any, options: dict[str, Any]) -> Any:
+        """Its number on the tape, or its tangent."""
+        if top.tape is None:
+            return self._tangent(nodes, out, values, options)
+        node = next(top.count)
+        top.tape[node] = (self, nodes, values, out, options)
+        return node
+
+    def _note_kink(self, top: Trace, node: Any, flag: Any) -> None:
+        if is_met(flag):
+            top.kink(f"{self.name} {self.words}", flag, None if top.tape is None else node)
+
+    def _operand(self, one: Any, args: Sequence[Any], top: Trace) -> Any:
         """What is not traced, as it is now where a rule looks at it later."""
         found = raw.taken(one, copy=self.uses_values)
         if found is not None:
+            if top.limit is not None and found is not one:
+                top.hold(found)
             return found
         if isinstance(one, list | tuple) or raw.holds_objects(one):
             return ops.array(one, next(other for other in args if type(other) is Tracer))
@@ -100,9 +115,6 @@ class Primitive:
             kind = type(one)
             refuse(f"{self.name} with an operand of type {kind.__module__}.{kind.__qualname__}", *args)
         return raw.kept(one) if self.uses_values else one
-
-    def _of(self, top: Trace, args: Sequence[Any]) -> Any:
-        return next(one for one in args if type(one) is Tracer and one.home is top)
 
     def _tangent(self, nodes: Sequence[Any], out: Any, values: Sequence[Any], options: dict[str, Any]) -> Any:
         total = None
@@ -189,11 +201,7 @@ class Smooth(Primitive):
             moved = self.rules[k](t, out, *values, **options)  # type: ignore[misc]
         if type(moved) is not Tracer or moved.home is not trace:
             return zeros_like(values[k])
-        return backward(trace, moved, whole(g, out.shape), t, release=True)
-
-
-KINKS: dict[str, str] = {}
-"""What is noted where the derivative of a primitive does not exist."""
+        return backward(trace, {moved.node: whole(g, out.shape)}, t, release=True)
 
 
 def library(name: str, part: str = "", *, pair: bool = False) -> Callable[..., Any]:
@@ -275,15 +283,15 @@ def lock(array: Tracer, reason: str) -> None:
     array.alias.memory.locked = reason
 
 
-def backward(trace: Trace, out: Tracer, cotangent: Any, root: Tracer, *, release: bool) -> Any:
-    """The cotangent of `out` pulled back to `root`.
+def backward(trace: Trace, cotangents: dict[int, Any], root: Tracer, *, release: bool) -> Any:
+    """Cotangents of nodes pulled back to `root`.
 
     A cotangent has any shape that broadcasts to that of its node: the gradient of a sum stays a number until it meets an array.
     With `release` the tape is used up on the way, so that its memory serves the next operations.
     """
-    tape, sums = trace.tape, _Sums({out.node: cotangent})
+    tape, sums = trace.tape, _Sums(cotangents)
     assert tape is not None
-    for node in range(out.node, root.node, -1):
+    for node in range(max(cotangents), root.node, -1):
         g, entry = sums.found.pop(node, None), tape.pop(node, None) if release else tape[node]
         if g is None or entry is None:
             continue
@@ -346,19 +354,20 @@ class _Sums:
         return raw.add_at(buffer, index, g)
 
 
-def forward(trace: Trace, out: Tracer, tangent: Any, root: Tracer) -> Any:
-    """The tangent of `root` pushed along the tape to `out`; each one goes when nothing needs it any more."""
-    tape, tangents = trace.tape, {root.node: tangent}
+def forward(trace: Trace, out: Tracer, tangents: dict[int, Any]) -> Any:
+    """Tangents of nodes pushed along the tape to `out`; each one goes when nothing needs it any more."""
+    tape = trace.tape
     assert tape is not None
     last = _last_uses(tape)
-    for node in range(root.node + 1, out.node + 1):
+    for node in range(min(tangents) + 1, out.node + 1):
         entry = tape.get(node)
         if entry is None:
             continue
         primitive, nodes, values, made, options = entry
         moved = [tangents.get(source) for source in nodes]
         if any(one is not None for one in moved):
-            tangents[node] = primitive._tangent(moved, made, values, options)
+            change = primitive._tangent(moved, made, values, options)
+            tangents[node] = tangents[node] + change if node in tangents else change
         for source in nodes:
             if source is not None and last[source] == node:
                 tangents.pop(source, None)

@@ -7,7 +7,7 @@ from operator import index
 from types import SimpleNamespace
 from typing import Any
 
-from arraydiff.backends import raw
+from arraydiff.backends import raw, scipy_rules
 from arraydiff.exact.primitives import is_complex
 from arraydiff.exact.reductions import UNSET, array, axes_of, both, only, op
 from arraydiff.exact.shapes import first_traced
@@ -19,6 +19,10 @@ linalg = SimpleNamespace()
 
 @op
 def matmul(a: Any, b: Any, /) -> Any:
+    if scipy_rules.is_sparse(a):
+        return _sparse_times(a, b)
+    if scipy_rules.is_sparse(b):
+        return ops.permute_dims(_sparse_times(b.T, ops.permute_dims(a)))
     a, b = both(a, b)
     if a.ndim > 1 and b.ndim > 1:
         return prim.matmul(a, b)
@@ -29,6 +33,12 @@ def matmul(a: Any, b: Any, /) -> Any:
     cols = out.shape[-1:] if b.ndim > 1 else ()
     shape = (*out.shape[:-2], *rows, *cols)
     return prim.reshape(out, shape) if shape else out[0, 0]
+
+
+def _sparse_times(matrix: Any, x: Any) -> Any:
+    if not (1 <= x.ndim <= 2 and len(matrix.shape) == 2):
+        refuse("a sparse array times a number, or arrays of more than two axes", x)
+    return prim.sparse_matmul(x, matrix=scipy_rules.kept(matrix))
 
 
 @op
@@ -51,6 +61,8 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
 @op
 def dot(a: Any, b: Any, out: Any = None) -> Any:
     only(a, b, out=out)
+    if scipy_rules.is_sparse(a) or scipy_rules.is_sparse(b):
+        refuse("np.dot of a sparse array, which NumPy takes for a number; write A @ x", a, b)
     a, b = both(a, b)
     if a.ndim == 0 or b.ndim == 0:
         return a * b
@@ -111,11 +123,21 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
 @op
 def einsum(subscripts: Any, *operands: Any, out: Any = None, optimize: Any = False, **options: Any) -> Any:
     only(*operands, out=out, **options)
-    operands = tuple(array(one, first_traced(operands)) for one in operands)
     if not isinstance(subscripts, str):
-        refuse("einsum with lists of indices; write them as letters", *operands)
+        subscripts, operands = _lettered((subscripts, *operands))
+    operands = tuple(array(one, first_traced(operands)) for one in operands)
     spec = _spelled(subscripts.replace(" ", ""), operands)
     return prim.einsum(*operands, subscripts=spec)
+
+
+def _lettered(args: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+    """operand, indices, operand, indices, ..., indices of the result: with letters for the indices."""
+    operands, indices = args[: len(args) // 2 * 2 : 2], args[1::2]
+    terms = [
+        "".join("..." if i is ... else chr(ord("a") + i) for i in one)
+        for one in (*indices, *args[len(args) // 2 * 2 :])
+    ]
+    return ",".join(terms[: len(operands)]) + "".join(f"->{one}" for one in terms[len(operands) :]), operands
 
 
 def _spelled(spec: str, operands: Any) -> str:
@@ -142,47 +164,49 @@ def _solve(a: Any, b: Any) -> Any:
     return prim.solve(a, b[:, None])[..., 0] if b.ndim == 1 else prim.solve(a, b)
 
 
-def _vector_norm(a: Any, order: Any, axis: Any, keepdims: bool) -> Any:
-    if order in (None, 2):
-        return ops.sqrt(prim.sum(a * a, axis=axis, keepdims=keepdims))
-    if order in (math.inf, -math.inf):
-        return (prim.max if order > 0 else prim.min)(a, axis=axis, keepdims=keepdims)
+def _vector_norm(x: Any, order: Any, axis: Any, keepdims: bool) -> Any:
+    if order in (None, 2):  # without abs, which has a kink where this has none
+        squares = ops.real(x * ops.conj(x)) if is_complex(x) else x * x
+        return ops.sqrt(prim.sum(squares, axis=axis, keepdims=keepdims))
     if order == 0:
-        refuse("norm of order 0, which counts entries", a)
-    return prim.sum(a if order == 1 else a**order, axis=axis, keepdims=keepdims) ** (1 / order) if order != 1 else prim.sum(
-        a, axis=axis, keepdims=keepdims)  # fmt: skip
+        refuse("norm of order 0, which counts entries", x)
+    lengths = ops.abs(x)
+    if order in (math.inf, -math.inf):
+        return (prim.max if order > 0 else prim.min)(lengths, axis=axis, keepdims=keepdims)
+    if order == 1:
+        return prim.sum(lengths, axis=axis, keepdims=keepdims)
+    return prim.sum(lengths**order, axis=axis, keepdims=keepdims) ** (1 / order)
+
+
+def _norm_of_all(x: Any, order: Any, keepdims: bool) -> Any:
+    found = _vector_norm(prim.reshape(x, (-1,)), order, None, False)
+    return prim.reshape(found, (1,) * x.ndim) if keepdims else found
 
 
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     x, axis = array(x), axes_of(axis)
     if axis is None and (ord is None or x.ndim == 1):
-        shape = (1,) * x.ndim
-        found = _vector_norm(_length(prim.reshape(x, (-1,))), ord, None, False)
-        return prim.reshape(found, shape) if keepdims else found
+        return _norm_of_all(x, ord, keepdims)
     if axis is not None and (isinstance(axis, int) or len(axis) == 1):
-        return _vector_norm(_length(x), ord, axis, keepdims)
+        return _vector_norm(x, ord, axis, keepdims)
     axis = (-2, -1) if axis is None else axis
     if ord in (None, "fro"):
-        return _vector_norm(_length(x), None, axis, keepdims)
-    if keepdims or ord not in ("nuc", 2, -2, 1, -1, math.inf, -math.inf):
-        refuse(f"a matrix norm of order {ord!r} with these arguments", x)
+        return _vector_norm(x, None, axis, keepdims)
+    if ord not in ("nuc", 2, -2, 1, -1, math.inf, -math.inf):
+        refuse(f"a matrix norm of order {ord!r}", x)
+    if keepdims:
+        gone = {a % x.ndim for a in axis}
+        return prim.reshape(norm(x, ord, axis), tuple(1 if i in gone else s for i, s in enumerate(x.shape)))
     x = ops.moveaxis(x, axis, (-2, -1))
     if ord in ("nuc", 2, -2):
         s = prim.svdvals(x)
         return prim.sum(s, axis=-1) if ord == "nuc" else s[..., 0 if ord == 2 else -1]
-    sums = prim.sum(_length(x), axis=-2 if abs(ord) == 1 else -1)
+    sums = prim.sum(ops.abs(x), axis=-2 if abs(ord) == 1 else -1)
     return (prim.max if ord > 0 else prim.min)(sums, axis=-1, keepdims=False)
 
 
-def _length(x: Any) -> Any:
-    return ops.abs(x)
-
-
 def _vector_norm_of_standard(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
-    if axis is None:
-        x, axis = prim.reshape(x, (-1,)), -1
-        keepdims = False
-    return _vector_norm(_length(x), ord, axes_of(axis), keepdims)
+    return _norm_of_all(x, ord, keepdims) if axis is None else _vector_norm(x, ord, axes_of(axis), keepdims)
 
 
 def matrix_power(a: Any, n: int) -> Any:
@@ -213,8 +237,7 @@ def _eigh(a: Any, UPLO: str = "L") -> Any:
 
 
 def _eigvalsh(a: Any, UPLO: str = "L") -> Any:
-    only(a, UPLO=None if UPLO == "L" else UPLO)
-    return prim.eigvalsh(a)
+    return prim.eigvalsh(a if UPLO in "Ll" else ops.adjoint(a))
 
 
 def _slogdet(a: Any) -> Any:
@@ -227,9 +250,23 @@ def _cholesky(a: Any, /, *, upper: bool = False) -> Any:
 
 
 def _svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
-    if compute_uv or hermitian:
-        refuse("singular vectors, whose signs are not defined; singular values are followed (compute_uv=False)", a)
-    return prim.svdvals(a)
+    """With the signs that LAPACK gives the vectors here."""
+    only(a, hermitian=hermitian or None)
+    if not compute_uv:
+        return prim.svdvals(a)
+    m, n = a.shape[-2:]
+    if is_complex(a) or (full_matrices and m != n):
+        refuse("singular vectors of a complex matrix, or more of them than values; pass full_matrices=False", a)
+    packed = prim.svd(a)
+    return raw.named("SVDResult", packed[..., :m, :], prim.svdvals(a), ops.matrix_transpose(packed[..., m:, :]))
+
+
+def _qr(a: Any, mode: str = "reduced") -> Any:
+    m, n = a.shape[-2:]
+    if is_complex(a) or m < n or (mode == "complete" and m != n) or mode not in ("reduced", "complete", "r"):
+        refuse("qr of a complex or a wide matrix, or with more columns than those; pass mode='reduced'", a)
+    packed = prim.qr(a)
+    return packed[..., m:, :] if mode == "r" else raw.named("QRResult", packed[..., :m, :], packed[..., m:, :])
 
 
 def _pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = UNSET) -> Any:
@@ -250,9 +287,10 @@ def _lstsq(a: Any, b: Any, rcond: Any = None) -> Any:
 
 
 def _cond(a: Any, p: Any = None) -> Any:
-    only(a, p=None if p == 2 else p)
+    if p is not None and p not in (2, -2):
+        return norm(a, p, (-2, -1)) * norm(prim.inv(a), p, (-2, -1))
     s = prim.svdvals(a)
-    return s[..., 0] / s[..., -1]
+    return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
 
 
 def _tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
@@ -268,7 +306,7 @@ def _tensorinv(a: Any, ind: int = 2) -> Any:
 
 vars(linalg).update(
     solve=_solve, inv=prim.inv, det=prim.det, slogdet=_slogdet, cholesky=_cholesky, eigh=_eigh, eigvalsh=_eigvalsh,
-    norm=norm, vector_norm=_vector_norm_of_standard, matrix_power=matrix_power, multi_dot=multi_dot, svd=_svd, pinv=_pinv,
+    norm=norm, vector_norm=_vector_norm_of_standard, matrix_power=matrix_power, multi_dot=multi_dot, svd=_svd, pinv=_pinv, qr=_qr,
     svdvals=lambda x, /: prim.svdvals(x), lstsq=_lstsq, cond=_cond, tensorsolve=_tensorsolve, tensorinv=_tensorinv,
     matrix_norm=lambda x, /, *, keepdims=False, ord="fro": norm(x, ord, (-2, -1), keepdims),
     trace=lambda x, /, *, offset=0, dtype=None: ops.trace(x, offset, -2, -1, dtype),

@@ -60,6 +60,11 @@ def axes_of(axis: Any) -> Any:
     return tuple(map(operator.index, axis)) if isinstance(axis, list | tuple) else operator.index(axis)
 
 
+def in_a_row(x: Any, axis: Any) -> tuple[Any, int]:
+    """The array and the axis; without one, all entries in a row and theirs."""
+    return (prim.reshape(x, (-1,)), 0) if axis is None else (x, axis % x.ndim)
+
+
 def cast(x: Any, dtype: Any) -> Any:
     """The array in another dtype, if one is asked for."""
     return x if dtype is None or x.dtype == raw.dtype_of(dtype, plain(x)) else ops.astype(x, dtype)
@@ -68,17 +73,26 @@ def cast(x: Any, dtype: Any) -> Any:
 @op
 def sum_(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = UNSET,
          where: Any = UNSET) -> Any:  # fmt: skip
-    if out is not None or initial is not UNSET or where is not UNSET:
-        only(x, out=out, initial=initial, where=where)
     x = x if type(x) is Tracer else array(x)
-    return prim.sum(x if dtype is None else cast(x, dtype), axis=axes_of(axis), keepdims=keepdims)
+    if out is not None or where is not UNSET:
+        only(x, out=out)
+        x = _picked(x, where, 0.0)
+    total = prim.sum(x if dtype is None else cast(x, dtype), axis=axes_of(axis), keepdims=keepdims)
+    return total if initial is UNSET or initial is None else total + initial
+
+
+def _picked(x: Any, where: Any, neutral: float) -> Any:
+    """The entries that a reduction is told to take, beside its neutral number."""
+    return x if where is UNSET or where is True else ops.where(where, x, neutral)
 
 
 def _extreme(name: str) -> None:
     def extreme(x: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = UNSET,
                 where: Any = UNSET) -> Any:  # fmt: skip
-        only(x, out=out, initial=initial, where=where)
-        return getattr(prim, name)(array(x), axis=axes_of(axis), keepdims=keepdims)
+        only(x, out=out)
+        x = _picked(array(x), where, -math.inf if name == "max" else math.inf)
+        found = getattr(prim, name)(x, axis=axes_of(axis), keepdims=keepdims)
+        return found if initial is UNSET or initial is None else getattr(ops, f"{name}imum")(found, initial)
 
     setattr(ops, name, extreme)
 
@@ -87,16 +101,25 @@ _extreme("max")
 _extreme("min")
 
 
+def last_of(x: Any, axis: Any, keepdims: Any) -> tuple[tuple[int, ...], Any]:
+    """All or several axes as one, the last; and the shape of what is reduced over it."""
+    gone = {a % x.ndim for a in (range(x.ndim) if axis is None else axis)}
+    kept = [i for i in range(x.ndim) if i not in gone]
+    shape = tuple(1 if i in gone else s for i, s in enumerate(x.shape) if i not in gone or keepdims)
+    if kept:
+        x = prim.permute_dims(x, (*kept, *sorted(gone)))
+    return shape, prim.reshape(x, (*(x.shape[i] for i in range(len(kept))), -1))
+
+
 @op
 def prod(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = UNSET,
          where: Any = UNSET) -> Any:  # fmt: skip
     """Of neighbours, then of their products: right beside zeros, at every order."""
-    only(x, out=out, initial=initial, where=where)
-    x, axis = cast(array(x), dtype), axes_of(axis)
+    only(x, out=out, initial=initial)
+    x, axis = cast(_picked(array(x), where, 1.0), dtype), axes_of(axis)
     if axis is None or isinstance(axis, tuple):
-        if axis is not None and len(axis) < x.ndim:
-            refuse("prod over several axes", x)
-        shape, x, axis = (1,) * x.ndim if keepdims else (), prim.reshape(x, (-1,)), 0
+        shape, x = last_of(x, axis, keepdims)
+        axis = x.ndim - 1
     else:
         axis %= x.ndim
         shape = tuple(1 if i == axis else s for i, s in enumerate(x.shape) if i != axis or keepdims)
@@ -115,7 +138,7 @@ def cumprod(x: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any
     """By doubling: right beside zeros, at every order."""
     only(x, out=out)
     x = cast(x, dtype)
-    x, axis = (prim.reshape(x, (-1,)), 0) if axis is None else (x, axis % x.ndim)
+    x, axis = in_a_row(x, axis)
     pre, step = (slice(None),) * axis, 1
     while step < x.shape[axis]:
         later = x[(*pre, slice(step, None))] * x[(*pre, slice(None, -step))]
@@ -127,23 +150,26 @@ def cumprod(x: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any
 def cumsum(x: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
     only(x, out=out)
     x = cast(x, dtype)
-    return prim.cumulative_sum(prim.reshape(x, (-1,)) if axis is None else x, axis=0 if axis is None else axis)
+    x, axis = in_a_row(x, axis)
+    return prim.cumulative_sum(x, axis=axis)
 
 
-@op
-def cumulative_sum(
-    x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
-) -> Any:
-    only(x, out=out, include_initial=include_initial or None)
-    return ops.cumsum(x, 0 if axis is None and x.ndim == 1 else axis, dtype)
+def _cumulative(name: str, first: float) -> None:
+    def cumulative(
+        x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+    ) -> Any:
+        axis = 0 if axis is None and x.ndim == 1 else axis
+        found = getattr(ops, f"cum{name}")(x, axis, dtype, out)
+        if not include_initial:
+            return found
+        start = found[(*(slice(None),) * (axis % x.ndim), slice(0, 1))]
+        return ops.concat([start * 0 + first, found], axis)
+
+    setattr(ops, f"cumulative_{name}", cumulative)
 
 
-@op
-def cumulative_prod(
-    x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
-) -> Any:
-    only(x, out=out, include_initial=include_initial or None)
-    return ops.cumprod(x, 0 if axis is None and x.ndim == 1 else axis, dtype)
+_cumulative("sum", 0.0)
+_cumulative("prod", 1.0)
 
 
 @op
@@ -152,6 +178,8 @@ def mean(
 ) -> Any:
     x = array(x)
     total = ops.sum(x, axis, dtype, out, keepdims, where=where)
+    if where is not UNSET and where is not True:
+        return total / ops.sum(_picked(ops.ones_like(x), where, 0.0), axis, keepdims=keepdims)
     return total / (x.size / max(total.size, 1))
 
 
@@ -187,6 +215,15 @@ def average(x: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
 
 
 @op
+def logsumexp(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False) -> Any:
+    """What np.logaddexp.reduce gives."""
+    only(x, dtype=dtype, out=out)
+    top = raw.namespace_of(plain(x)).max(plain(x), axis=axes_of(axis), keepdims=True)
+    found = ops.log(ops.sum(ops.exp(x - top), axis, keepdims=True)) + top
+    return found if keepdims else ops.squeeze(found, axes_of(tuple(range(x.ndim)) if axis is None else axis))
+
+
+@op
 def ptp(x: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Any:
     return ops.max(x, axis, out, keepdims) - ops.min(x, axis, out, keepdims)
 
@@ -212,7 +249,8 @@ for _name, _filling in {
 def _there(x: Any, axis: Any, keepdims: Any) -> Any:
     """How many are no NaN."""
     known = ~ops.isnan(x)
-    return raw.namespace_of(known).sum(known, axis=axes_of(axis), keepdims=keepdims)
+    space = raw.namespace_of(known)
+    return space.sum(space.astype(known, plain(x).dtype), axis=axes_of(axis), keepdims=keepdims)
 
 
 @op
@@ -222,8 +260,10 @@ def nanmean(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdi
 
 @op
 def nanvar(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False) -> Any:
-    apart = x - ops.nanmean(x, axis, dtype, out, True)
-    return ops.nansum(apart * apart, axis, keepdims=keepdims) / (_there(x, axis, keepdims) - ddof)
+    x = array(x)
+    unknown, filled = ops.isnan(x), ops.where(ops.isnan(x), 0.0, x)
+    apart = ops.where(unknown, 0.0, filled - ops.nanmean(x, axis, dtype, out, True))
+    return ops.sum(apart * apart, axis, keepdims=keepdims) / (_there(x, axis, keepdims) - ddof)
 
 
 @op
@@ -236,12 +276,15 @@ def sort(
     x: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, descending: bool = False, stable: Any = None
 ) -> Any:
     only(x, order=order)
-    x, axis = (prim.reshape(x, (-1,)), 0) if axis is None else (x, axis)
+    x, axis = in_a_row(x, axis)
     space = raw.namespace_of(plain(x))
     places = space.argsort(plain(x), axis=axis, stable=True)
     ordered = ops.take_along_axis(x, space.flip(places, axis=axis) if descending else places, axis)
     along = ops.diff(plain(ordered), axis=axis)
-    kink("sort at a tie", raw.any_of(along == 0), x)
+    ends = raw.zeros(tuple(1 if i == axis else s for i, s in enumerate(x.shape)), along.dtype, along) == 1
+    tied = space.concat([ends, along == 0, ends], axis=axis)
+    pre, n = (slice(None),) * axis, x.shape[axis]
+    kink("sort at a tie", tied[(*pre, slice(0, n), ...)] | tied[(*pre, slice(1, n + 1), ...)], ordered, made=ordered)
     return ordered
 
 
@@ -251,66 +294,11 @@ def partition(x: Any, kth: Any, axis: Any = -1, kind: Any = None, order: Any = N
     refuse("np.partition, whose order beside kth is not defined; sort", x)
 
 
-@op
-def quantile(x: Any, q: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, method: str = "linear",
-             keepdims: Any = False, *, weights: Any = None, interpolation: Any = None) -> Any:  # fmt: skip
-    only(x, out=out, weights=weights, interpolation=interpolation, method=None if method == "linear" else method)
-    if has_tracer(q) or isinstance(q, list | tuple) or getattr(q, "ndim", 0) > 0:
-        if has_tracer(q):
-            refuse("np.quantile at a traced q", q)
-        return ops.stack([ops.quantile(x, one, axis, keepdims=keepdims) for one in q])
-    if isinstance(axis, tuple):
-        refuse("np.quantile over several axes", x)
-    rising = ops.sort(x, axis)
-    along = 0 if axis is None else axis % x.ndim
-    n = rising.shape[along]
-    at = min(max(q, 0), 1) * (n - 1)
-    low = math.floor(at)
-    below, above = (rising[(*(slice(None),) * along, min(one, n - 1))] for one in (low, low + 1))
-    found = below + (above - below) * (at - low)
-    if keepdims:
-        return prim.reshape(found, tuple(1 if axis is None or i == along else s for i, s in enumerate(x.shape)))
-    return found
-
-
-@op
-def percentile(x: Any, q: Any, *args: Any, **options: Any) -> Any:
-    return ops.quantile(x, q / 100 if not isinstance(q, list | tuple) else [one / 100 for one in q], *args, **options)
-
-
-@op
-def median(x: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = False) -> Any:
-    return ops.quantile(x, 0.5, axis, out, keepdims=keepdims)
-
-
-@op
-def cov(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: Any = None, fweights: Any = None,
-        aweights: Any = None, *, dtype: Any = None) -> Any:  # fmt: skip
-    only(m, fweights=fweights, aweights=aweights, dtype=dtype)
-    x = ops.atleast_2d(array(m))
-    x = x if rowvar or array(m).ndim == 1 else ops.matrix_transpose(x)
-    if y is not None:
-        other = ops.atleast_2d(array(y, m))
-        x = ops.concat([x, other if rowvar or array(y, m).ndim == 1 else ops.matrix_transpose(other)], axis=0)
-    x = x - ops.mean(x, 1, keepdims=True)
-    free = x.shape[1] - (ddof if ddof is not None else 0 if bias else 1)
-    return ops.squeeze(ops.matmul(x, ops.adjoint(x)) / free)
-
-
-@op
-def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Any:
-    c = ops.cov(x, y, rowvar, dtype=dtype)
-    if c.ndim == 0:
-        return c / c
-    scale = ops.sqrt(ops.real(ops.diagonal(c)))
-    return c / scale[:, None] / scale[None, :]
-
-
 NO_DERIVATIVE = """
     isnan isfinite isinf isneginf isposinf argmax argmin nanargmax nanargmin argsort argpartition argwhere nonzero flatnonzero
     floor ceil rint trunc fix round sign signbit spacing heaviside floor_divide searchsorted digitize count_nonzero any all
     allclose isclose array_equal array_equiv equal not_equal less less_equal greater greater_equal logical_and logical_or
-    logical_not logical_xor iscomplex isreal lexsort histogram
+    logical_not logical_xor iscomplex isreal lexsort
 """
 ABOUT_THE_ARRAY = (
     "shape ndim size result_type isdtype can_cast iscomplexobj isrealobj may_share_memory shares_memory finfo"
@@ -323,7 +311,7 @@ COMPARISONS = {"equal", "not_equal", "less", "less_equal", "greater", "greater_e
 def _constant(name: str, quiet: bool) -> None:
     def computed(*args: Any, out: Any = None, **options: Any) -> Any:
         only(*args, out=out)
-        about = [one for one in args if type(one) is Tracer]
+        about = [one for one in (*args, *options.values()) if type(one) is Tracer]
         args = tuple(plain(array(one) if has_tracer(one) else one) for one in args)
         for one in [] if quiet else about:
             note(name, one)
@@ -337,17 +325,16 @@ def _constant(name: str, quiet: bool) -> None:
 
 def _note_jump(name: str, args: tuple[Any, ...], about: list[Any]) -> None:
     if name in JUMPS and args[0].shape != (0,) and not args[1:]:
-        flag = raw.any_of(args[0] % 1.0 == JUMPS[name])
+        mask = args[0] % 1.0 == JUMPS[name]
     elif name == "sign":
-        flag = raw.any_of(args[0] == 0)
+        mask = args[0] == 0
     elif name == "floor_divide":
-        flag = raw.any_of(args[0] % args[1] == 0)
+        mask = args[0] % args[1] == 0
     elif name in COMPARISONS and not (len(about) > 1 and about[0] is about[1]):  # x != x asks for NaN
-        flag = raw.any_of(args[0] == args[1])
+        mask = args[0] == args[1]
     else:
         return
-    for one in about:
-        kink(f"{name} at a jump" if name not in COMPARISONS else "comparison at equality", flag, one)
+    kink(f"{name} at a jump" if name not in COMPARISONS else "comparison at equality", mask, *about)
 
 
 for _name in NO_DERIVATIVE.split():

@@ -12,7 +12,6 @@ from typing import Any
 
 from arraydiff.backends import raw
 from arraydiff.exact.primitives import (
-    KINKS,
     Concatenation,
     Elementwise,
     Linear,
@@ -33,9 +32,6 @@ MANY = 1 << 30  # arguments of a concatenation
 
 def elementwise(name: str, *rules: Rule | None, compute: Callable[..., Any] | None = None, **facts: Any) -> None:
     """Add a line to the table; `kinks` comes with words for where."""
-    words = facts.pop("words", "")
-    if words:
-        KINKS[name] = words
     computed = compute or library(name, pair=len(rules) > 1)
     made = Elementwise(name, computed, rules, **facts)
     setattr(ops, name, made)
@@ -58,12 +54,18 @@ def _power_in_x(t: Any, x: Any, y: Any) -> Any:
     return _zero_unless(~zero, t * y * x ** prim.where(zero, 1.0, y - 1))
 
 
+def _log_of_base(x: Any) -> Any:
+    """The logarithm; 0 of 0, which is 0 to any power beside."""
+    return ops.log(prim.where(plain(x) == 0, 1.0, x)) if type(x) not in raw.NUMBERS else math.log(x) if x > 0 else (
+        ops.log(raw.numpy_number(x or 1.0)))  # fmt: skip
+
+
 def _equal(_out: Any, x: Any, y: Any) -> Any:
-    return raw.any_of(x == y)
+    return x == y
 
 
 def _at_zero(_out: Any, x: Any) -> Any:
-    return raw.any_of(x == 0)
+    return x == 0
 
 
 elementwise("negative", lambda t, y, x: -t, compute=operator.neg, uses_values=False)
@@ -75,12 +77,12 @@ elementwise("divide", lambda t, z, x, y: t / y, lambda t, z, x, y: -t * z / y, c
 elementwise(
     "pow",
     lambda t, z, x, y: _power_in_x(t, x, y),
-    lambda t, z, x, y: t * z * ops.log(prim.where(plain(x) == 0, 1.0, x)),
+    lambda t, z, x, y: t * z * _log_of_base(x),
     compute=operator.pow,
 )
 elementwise(
     "remainder", lambda t, z, x, y: t, lambda t, z, x, y: -t * ops.floor_divide(x, y), compute=operator.mod,
-    words="at a jump", kinks=lambda z, x, y: raw.any_of(z == 0),
+    words="at a jump", kinks=lambda z, x, y: z == 0,
 )  # fmt: skip
 elementwise("fmod", lambda t, z, x, y: t, lambda t, z, x, y: -t * ops.trunc(x / y))
 TIE: dict[str, Any] = {"words": "at a tie", "kinks": _equal}
@@ -128,9 +130,6 @@ def linear(name: str, compute: Callable[..., Any], *rules: Rule, **facts: Any) -
 
 def smooth(name: str, compute: Callable[..., Any], *rules: Rule, **facts: Any) -> None:
     """Add an operation by its forward rule alone."""
-    words = facts.pop("words", "")
-    if words:
-        KINKS[name] = words
     setattr(prim, name, Smooth(name, compute, rules, **facts))
 
 
@@ -170,6 +169,11 @@ def _solved_in_a(g: Any, y: Any, a: Any, b: Any) -> Any:
     return unbroadcast(c, c.shape, a.shape)
 
 
+def _of_complex(name: str) -> Callable[..., Any]:
+    compute = library(name, "fft")
+    return lambda x, axis=-1: compute(raw.as_complex(x), axis=axis)
+
+
 def _einsum_transposed(k: int) -> Rule:
     def rule(g: Any, _out: Any, *operands: Any, subscripts: str) -> Any:
         inputs, to = subscripts.split("->")
@@ -192,7 +196,7 @@ def _on_diagonal(c: Any, mine: str, unique: str, shape: tuple[int, ...]) -> Any:
     """An index that occurs twice in one operand reads a diagonal: its transpose writes there."""
     space, like = raw.namespace_of(plain(c)), plain(c)
     places = {
-        letter: space.reshape(space.arange(s), tuple(s if j == i else 1 for j in range(len(unique))))
+        letter: space.reshape(raw.counted(s, like), tuple(s if j == i else 1 for j in range(len(unique))))
         for i, (letter, s) in enumerate(zip(unique, like.shape, strict=True))
     }
     return prim.scatter(c, tuple(places[letter] for letter in mine), shape=shape)
@@ -224,9 +228,10 @@ linear("tril", library("tril"), lambda g, y, x, k=0: prim.tril(g, k=k))
 linear("triu", library("triu"), lambda g, y, x, k=0: prim.triu(g, k=k))
 linear("matmul", operator.matmul, lambda g, z, x, y: _product_transposed(g, x, y, 0),
        lambda g, z, x, y: _product_transposed(g, x, y, 1))  # fmt: skip
+linear("sparse_matmul", lambda x, matrix: matrix @ x, lambda g, y, x, matrix: prim.sparse_matmul(g, matrix=matrix.T))
 linear("einsum", lambda *x, subscripts: raw.namespace_of(*x).einsum(subscripts, *x), *map(_einsum_transposed, range(8)))
-linear("fft", library("fft", "fft"), lambda g, y, x, axis=-1: prim.fft(g, axis=axis))
-linear("ifft", library("ifft", "fft"), lambda g, y, x, axis=-1: prim.ifft(g, axis=axis))
+linear("fft", _of_complex("fft"), lambda g, y, x, axis=-1: prim.fft(g, axis=axis))
+linear("ifft", _of_complex("ifft"), lambda g, y, x, axis=-1: prim.ifft(g, axis=axis))
 linear("solve", library("solve", "linalg"), lambda g, y, a, b: _solved_in_a(g, y, a, b),
        lambda g, y, a, b: _solved_transposed(g, a, b),
        forward={0: lambda t, y, a, b: -prim.solve(a, prim.matmul(t, y))})  # fmt: skip
@@ -248,8 +253,8 @@ def _hits(y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
 
 
 def _tied(y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
-    space = raw.namespace_of(x)
-    return raw.any_of(space.sum(space.astype(_hits(y, x, axis, keepdims), x.dtype), axis=axis) > 1)
+    space, hits = raw.namespace_of(x), _hits(y, x, axis, keepdims)
+    return hits & (space.sum(space.astype(hits, x.dtype), axis=axis, keepdims=True) > 1)
 
 
 def _extreme(t: Any, y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
@@ -281,12 +286,12 @@ def _eigh(t: Any, y: Any, a: Any) -> Any:
     w, v = ops.real(y[..., 0, :]), y[..., 1:, :]
     m, gap = _rotated(t, v), w[..., None, :] - w[..., :, None]
     space, n = raw.namespace_of(plain(w)), w.shape[-1]
-    eye = space.eye(n) == 1
+    eye = space.eye(n, device=raw.device(plain(w))) == 1
     bare = plain(gap)
     if raw.any_of((abs(bare) < SAME_EIGENVALUE * space.max(abs(plain(w)))) & ~eye):
         refuse("eigenvectors of (nearly) equal eigenvalues, which have no derivative")
     dv = prim.matmul(v, _zero_unless(~eye, m) / prim.where(eye, 1.0, gap))
-    dw = ops.diagonal(m, 0, -2, -1)
+    dw = ops.on_diagonal(m, 0, -2, -1)
     return prim.concat(dw[..., None, :] + 0 * dv[..., :1, :], dv, axis=-2)
 
 
@@ -311,22 +316,66 @@ def _singular_values(t: Any, y: Any, a: Any) -> Any:
     """From the eigenvectors of aᵀa, which differentiate in turn: v, then u = a v / s."""
     v = prim.flip(prim.eigh(prim.matmul(ops.adjoint(a), a))[..., 1:, :], axis=-1)[..., :, : y.shape[-1]]
     u = prim.matmul(a, v) / y[..., None, :]
-    return ops.real(ops.diagonal(prim.matmul(prim.matmul(ops.adjoint(u), t), v), 0, -2, -1))
+    return ops.real(ops.on_diagonal(prim.matmul(prim.matmul(ops.adjoint(u), t), v), 0, -2, -1))
+
+
+def _packed_svd(a: Any) -> Any:
+    """Left singular vectors, and below them the right ones."""
+    space = raw.namespace_of(a)
+    u, _, vh = space.linalg.svd(a, full_matrices=False)
+    return space.concat([u, space.matrix_transpose(vh)], axis=-2)
+
+
+def _svd(t: Any, y: Any, a: Any) -> Any:
+    """Of real matrices: Townsend, Differentiating the singular value decomposition (2016), eq. 13 and 14."""
+    m, mm, turned = a.shape[-2], prim.matmul, ops.matrix_transpose
+    u, v = y[..., :m, :], y[..., m:, :]
+    s = ops.sum(mm(a, v) * u, axis=-2)
+    bare, space = plain(s), raw.namespace_of(plain(s))
+    eye = space.eye(bare.shape[-1], device=raw.device(bare)) == 1
+    gap, size = abs(bare[..., None, :] - bare[..., :, None]), space.max(bare)
+    if raw.any_of((gap < SAME_EIGENVALUE * size) & ~eye) or raw.any_of(bare < SAME_EIGENVALUE * size):
+        refuse("singular vectors of (nearly) equal or zero singular values, which have no derivative")
+    row, column, moved = s[..., None, :], s[..., :, None], mm(mm(turned(u), t), v)
+    apart = prim.where(eye, 1.0, row * row - column * column)
+    du = mm(u, _zero_unless(~eye, moved * row + column * turned(moved)) / apart)
+    dv = mm(v, _zero_unless(~eye, column * moved + turned(moved) * row) / apart)
+    tv, tu = mm(t, v) / row, mm(turned(t), u) / row
+    return prim.concat(du + (tv - mm(u, mm(turned(u), tv))), dv + (tu - mm(v, mm(turned(v), tu))), axis=-2)
+
+
+def _packed_qr(a: Any) -> Any:
+    space = raw.namespace_of(a)
+    q, r = space.linalg.qr(a)
+    return space.concat([q, r], axis=-2)
+
+
+def _qr(t: Any, y: Any, a: Any) -> Any:
+    """Of full column rank: Walter & Lehmann, Algorithmic differentiation of linear algebra functions (2012), section 3.3."""
+    m, mm, turned = a.shape[-2], prim.matmul, ops.matrix_transpose
+    q, r = y[..., :m, :], y[..., m:, :]
+    beyond = turned(prim.solve(turned(r), turned(t)))  # t r⁻¹
+    inside = mm(turned(q), beyond)
+    below = prim.tril(inside, k=-1)
+    turn = below - turned(below)
+    return prim.concat(mm(q, turn - inside) + beyond, mm(inside - turn, r), axis=-2)
 
 
 def _trace(a: Any) -> Any:
-    return prim.sum(ops.diagonal(a, 0, -2, -1), axis=-1)
+    return prim.sum(ops.on_diagonal(a, 0, -2, -1), axis=-1)
 
 
 EXTREME: dict[str, Any] = {"words": "at a tie", "kinks": lambda y, x, axis, keepdims: _tied(y, x, axis, keepdims)}
 smooth("max", library("max"), _extreme, **EXTREME)
 smooth("min", library("min"), _extreme, **EXTREME)
 smooth("pinv", library("pinv", "linalg"), _pseudo_inverse)
+smooth("svd", _packed_svd, _svd)
+smooth("qr", _packed_qr, _qr)
 smooth("svdvals", library("svdvals", "linalg"), _singular_values)
 smooth("inv", library("inv", "linalg"), lambda t, y, a: -prim.matmul(prim.matmul(y, t), y))
-smooth("det", library("det", "linalg"), lambda t, y, a: y * _trace(prim.solve(a, t)))
+smooth("det", library("det", "linalg"), lambda t, y, a: _trace(prim.solve(a, t)) * y)
 smooth("logabsdet", lambda a: raw.sign_and_logabsdet(a)[1], lambda t, y, a: ops.real(_trace(prim.solve(a, t))))
 smooth("cholesky", library("cholesky", "linalg"), _cholesky)
 smooth("eigh", _packed_eigh, _eigh)
 smooth("eigvalsh", library("eigvalsh", "linalg"),
-       lambda t, y, a: ops.real(ops.diagonal(_rotated(t, prim.eigh(a)[..., 1:, :]), 0, -2, -1)))  # fmt: skip
+       lambda t, y, a: ops.real(ops.on_diagonal(_rotated(t, prim.eigh(a)[..., 1:, :]), 0, -2, -1)))  # fmt: skip

@@ -2,7 +2,7 @@
 
 The ufuncs of scipy.special are followed wherever f calls them; this module is loaded when f calls the first.  What SciPy does in
 Python or LAPACK does not reach a tracer: f imports `logsumexp`, `softmax`, `log_softmax`, `solve`, `solve_triangular`,
-`cho_factor`, `cho_solve`, `inv` and `det` from here, which are SciPy's on plain arrays.
+`cho_factor`, `cho_solve`, `inv`, `det` and `spsolve` from here, which are SciPy's on plain arrays.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Any
 import scipy.linalg
 import scipy.special as sc
 
+from arraydiff.backends import scipy_rules
 from arraydiff.exact.dispatch import rule
+from arraydiff.exact.primitives import Linear
 from arraydiff.exact.products import linalg
 from arraydiff.exact.reductions import array, only
 from arraydiff.exact.trace import has_tracer, ops, prim
@@ -29,6 +31,7 @@ __all__ = [
     "softmax",
     "solve",
     "solve_triangular",
+    "spsolve",
 ]
 
 digamma, zeta, expit, jv, yv, iv, kv = (
@@ -90,13 +93,13 @@ rule(sc.log1p, lambda t, y, x: t / (1 + x))
 rule(sc.exp10, lambda t, y, x: t * y * math.log(10))
 
 
-def _kept(y: Any, a: Any, axis: Any, keepdims: bool) -> Any:
+def _kept(y: Any, axis: Any, keepdims: bool) -> Any:
     """A reduced array, so that it broadcasts to what it was reduced from."""
     return y if keepdims or axis is None else ops.expand_dims(y, axis)
 
 
 def _of_logsumexp(t: Any, y: Any, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    return ops.sum(t * ops.exp(a - _kept(y, a, axis, keepdims)), axis=axis, keepdims=keepdims)
+    return ops.sum(t * ops.exp(a - _kept(y, axis, keepdims)), axis=axis, keepdims=keepdims)
 
 
 logsumexp = rule(sc.logsumexp, _of_logsumexp)
@@ -151,3 +154,25 @@ cho_factor = _where_traced(scipy.linalg.cho_factor, _cho_factor)
 cho_solve = _where_traced(scipy.linalg.cho_solve, _cho_solve)
 inv = _where_traced(scipy.linalg.inv, lambda a, **_: prim.inv(a))
 det = _where_traced(scipy.linalg.det, lambda a, **_: prim.det(a))
+
+
+def spsolve(A: Any, b: Any, permc_spec: Any = None, use_umfpack: bool = True) -> Any:
+    """x of A x = b, for a sparse A that does not depend on x."""
+    if not has_tracer(b):
+        return _plain_spsolve(A, b, permc_spec, use_umfpack)
+    if b.ndim == 2 and b.shape[1] == 1:
+        b = ops.ravel(b)  # as SciPy does
+    return _sparse_solve(b, matrix=scipy_rules.kept(A.tocsc()), permc_spec=permc_spec, use_umfpack=use_umfpack)
+
+
+def _plain_spsolve(matrix: Any, b: Any, permc_spec: Any, use_umfpack: bool) -> Any:
+    from scipy.sparse.linalg import spsolve
+
+    return spsolve(matrix, b, permc_spec, use_umfpack)
+
+
+_sparse_solve: Linear = Linear(
+    "spsolve",
+    lambda b, matrix, **options: _plain_spsolve(matrix, b, **options),
+    (lambda g, y, b, matrix, **options: _sparse_solve(g, matrix=matrix.T.tocsc(), **options),),
+)

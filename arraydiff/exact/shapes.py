@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from arraydiff.backends import raw
-from arraydiff.exact.reductions import UNSET, array, cast, only, op
+from arraydiff.exact.primitives import lock
+from arraydiff.exact.reductions import UNSET, array, cast, in_a_row, only, op
 from arraydiff.exact.trace import Tracer, has_tracer, note, ops, plain, prim, refuse
 
 
@@ -206,10 +207,6 @@ def append(x: Any, values: Any, axis: Any = None) -> Any:
 
 @op
 def block(arrays: Any) -> Any:
-    def joined(part: Any, axis: int) -> Any:
-        return ops.concat([joined(one, axis + 1) for one in part], axis) if isinstance(part, list) else _at_least(
-            array(part, first_traced(arrays)), 2)  # fmt: skip
-
     depth = 1 if not isinstance(arrays[0], list) else 2
     if depth == 1:
         return ops.hstack(arrays)
@@ -235,6 +232,13 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> Any:
     if isinstance(indices_or_sections, int) and x.shape[axis] % indices_or_sections:
         raise ValueError("np.split needs a length that the number of parts divides; take np.array_split")
     return ops.array_split(x, indices_or_sections, axis)
+
+
+@op
+def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
+    steps = ops.diff(ops.ravel(ary))
+    ends = [ops.ravel(array(one, steps)) for one in (to_begin, to_end) if one is not None]
+    return ops.concat([*ends[: to_begin is not None], steps, *ends[to_begin is not None :]]) if ends else steps
 
 
 ops.hsplit = lambda x, n: ops.split(x, n, 1 if x.ndim > 1 else 0)
@@ -281,22 +285,36 @@ def _edge(end: Any, x: Any, axis: int) -> Any:
 
 @op
 def take(a: Any, indices: Any, /, axis: Any = None, out: Any = None, mode: Any = None) -> Any:
-    only(a, out=out, mode=None if mode == "raise" else mode)
-    a, axis = (prim.reshape(a, (-1,)), 0) if axis is None else (a, axis % a.ndim)
-    return a[(*(slice(None),) * axis, indices if hasattr(indices, "shape") else array(indices, a))]
+    only(a, out=out)
+    a, axis = in_a_row(a, axis)
+    places = indices if hasattr(indices, "shape") else array(indices, a)
+    if mode in ("clip", "wrap"):
+        n = a.shape[axis]
+        places = raw.between(places, 0, n - 1) if mode == "clip" else places % n
+    return a[(*(slice(None),) * axis, places)]
 
 
 @op
 def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
-    if axis is None:
-        arr, axis = prim.reshape(arr, (-1,)), 0
+    arr, axis = in_a_row(arr, axis)
+    return arr[_places_along(arr, indices, axis)]
+
+
+def _places_along(arr: Any, indices: Any, axis: int) -> tuple[Any, ...]:
     space, ndim = raw.namespace_of(plain(arr)), arr.ndim
     grid = [
         space.reshape(space.arange(s, device=raw.device(plain(arr))), (1,) * i + (s,) + (1,) * (ndim - 1 - i))
         for i, s in enumerate(arr.shape)
     ]
     grid[axis] = plain(indices)
-    return arr[tuple(grid)]
+    return tuple(grid)
+
+
+@op
+def put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> None:
+    if not has_tracer(arr) or axis is None:
+        refuse("np.put_along_axis into an array that does not depend on x, or without an axis", arr, values)
+    arr[_places_along(arr, indices, axis % arr.ndim)] = values
 
 
 @op
@@ -312,15 +330,15 @@ def extract(condition: Any, arr: Any) -> Any:
 
 @op
 def delete(arr: Any, obj: Any, axis: Any = None) -> Any:
-    arr, axis = (prim.reshape(arr, (-1,)), 0) if axis is None else (arr, axis % arr.ndim)
-    return arr[(*(slice(None),) * axis, raw.all_but(arr.shape[axis], obj))]
+    arr, axis = in_a_row(arr, axis)
+    return arr[(*(slice(None),) * axis, raw.all_but(arr.shape[axis], obj, plain(arr)))]
 
 
 @op
 def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
     if not isinstance(obj, int):
         refuse("np.insert at several places", arr, values)
-    arr, axis = (prim.reshape(arr, (-1,)), 0) if axis is None else (arr, axis % arr.ndim)
+    arr, axis = in_a_row(arr, axis)
     pre, n = (slice(None),) * axis, arr.shape[axis]
     obj = obj + n if obj < 0 else obj
     values = array(values, arr)
@@ -333,7 +351,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
 
 @op
 def repeat(x: Any, repeats: Any, axis: Any = None, total_repeat_length: Any = None) -> Any:
-    x, axis = (prim.reshape(x, (-1,)), 0) if axis is None else (x, axis % x.ndim)
+    x, axis = in_a_row(x, axis)
     return x[(*(slice(None),) * axis, raw.repeated(x.shape[axis], plain(repeats), plain(x)))]
 
 
@@ -349,26 +367,37 @@ def tile(A: Any, reps: Any) -> Any:
 
 @op
 def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """NumPy's is a view always."""
+    found = ops.on_diagonal(x, offset, axis1, axis2)
+    if raw.is_host(plain(x)) and not raw.shares_memory(plain(found), plain(x)):
+        lock(x, "an array that np.diagonal has been taken of")
+    return found
+
+
+@op
+def on_diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """A slice of the entries in a row, which is a view where those are one."""
     x = ops.moveaxis(x, (axis1, axis2), (-2, -1))
     rows, cols = x.shape[-2:]
     size = max(0, min(rows, cols - offset) if offset >= 0 else min(rows + offset, cols))
-    space = raw.namespace_of(plain(x))
-    i = space.arange(size, device=raw.device(plain(x)))
-    return x[(..., i + max(0, -offset), i + max(0, offset))]
+    start = offset if offset >= 0 else -offset * cols
+    flat = prim.reshape(x, (*x.shape[:-2], rows * cols))
+    return flat[(..., slice(start, start + (size - 1) * (cols + 1) + 1, cols + 1) if size else slice(0, 0))]
 
 
 @op
 def diag(v: Any, k: int = 0) -> Any:
     if v.ndim == 2:
         return ops.diagonal(v, k)
-    space = raw.namespace_of(plain(v))
-    i, n = space.arange(v.shape[0], device=raw.device(plain(v))), v.shape[0] + abs(k)
-    return prim.scatter(v, (i + max(0, -k), i + max(0, k)), shape=(n, n))
+    m, n = v.shape[0], v.shape[0] + abs(k)
+    start = k if k >= 0 else -k * n
+    places = slice(start, start + (m - 1) * (n + 1) + 1, n + 1) if m else slice(0, 0)
+    return prim.reshape(prim.scatter(v, places, shape=(n * n,)), (n, n))
 
 
 ops.diagflat = lambda v, k=0: ops.diag(ops.ravel(v), k)
 ops.tril = lambda m, /, k=0: prim.tril(m, k=k)
 ops.triu = lambda m, /, k=0: prim.triu(m, k=k)
 ops.trace = lambda x, /, offset=0, axis1=0, axis2=1, dtype=None: ops.sum(
-    ops.diagonal(x, offset, axis1, axis2), axis=-1, dtype=dtype
+    ops.on_diagonal(x, offset, axis1, axis2), axis=-1, dtype=dtype
 )

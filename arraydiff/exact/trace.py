@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, SimpleNamespace, TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 from arraydiff._typing import Array
 from arraydiff.backends import raw
@@ -43,20 +43,31 @@ class Refused(TypeError):
         self.reason, self.place = reason, place
 
 
+class Kink(NamedTuple):
+    """A point where the derivative may not exist, met on a tape."""
+
+    text: str
+    place: str
+    flag: Any  # whether it was met: true, or a boolean that only the device knows as yet
+    made: int | None = None  # the node of what has the kink; None of a plain result, as that of a comparison
+    nodes: tuple[int, ...] = ()  # those of what it depends on; none: the arguments of `made`, as they stand on the tape
+    mask: Any = None  # at which entries; None: at all, or where the primitive says
+
+
 class Trace:
     """One level of differentiation: a tape of operations, or tangents that go along with the values (`tape` is None)."""
 
-    __slots__ = ("count", "kinks", "level", "live", "notes", "pending", "refused", "tape")
+    __slots__ = ("count", "held", "kinks", "level", "limit", "live", "notes", "refused", "tape")
 
-    def __init__(self, reverse: bool) -> None:
+    def __init__(self, reverse: bool, limit: float | None = None) -> None:
         self.level = next(_levels)
         self.tape: dict[int, tuple[Any, ...]] | None = {} if reverse else None
         self.count = itertools.count()  # numbers and dict, not a list: threads of f may record at once
         self.live = True
         self.refused: list[Refused] = []
         self.notes: dict[str, str] = {}
-        self.kinks: dict[str, str] = {}
-        self.pending: list[tuple[str, str, Array]] = []  # kinks that only the device knows of as yet
+        self.kinks: list[Kink] = []
+        self.limit, self.held = limit, 0  # bytes, of large arrays on the tape; not counted without a limit
 
     def __enter__(self) -> Self:
         running().append(self)
@@ -72,13 +83,19 @@ class Trace:
             return Tracer(self, snapshot(x), tangent, None)
         return Tracer(self, snapshot(x), next(self.count), None)
 
-    def kink(self, text: str, flag: Any) -> None:
+    def kink(
+        self, text: str, flag: Any, made: int | None = None, nodes: tuple[int, ...] = (), mask: Any = None
+    ) -> None:
         """Note that the derivative may not exist, where `flag` (one boolean) is true."""
-        if type(flag) is bool or raw.is_host(flag):
-            if flag:
-                self.kinks.setdefault(text, place())
-        else:
-            self.pending.append((text, place(), flag))
+        if is_met(flag):
+            self.kinks.append(Kink(text, place(), flag, made, nodes, mask if raw.is_host(mask) else None))
+
+    def hold(self, value: Any) -> None:
+        """Count what the tape keeps, and refuse beyond the limit."""
+        if self.limit is not None and type(value) is not Tracer:
+            self.held += raw.bytes_of_large(value)
+            if self.held > self.limit:
+                refuse(f"the tape takes more than {self.limit} bytes", Tracer(self, value, None, None))
 
 
 class Alias:
@@ -118,6 +135,8 @@ class Tracer:
     @property  # type: ignore[misc]
     def __class__(self) -> type:
         """As isinstance sees it, so that f takes the branches that it takes with plain arrays and numbers."""
+        if is_sparse_product(sys._getframe(1)):
+            return Tracer
         return raw.class_of(plain(self)) or Tracer
 
 
@@ -139,15 +158,15 @@ def refuse(reason: str, *about: Any) -> NoReturn:
 
 def record(refused: Refused, *about: Any) -> None:
     """Note a refusal on every trace that this thread is in, and on those of these tracers, whatever thread made them."""
-    for trace in {*running(), *(trace for one in about for trace in traces_of(one))}:
+    for trace in {*running(), *(level.home for one in about for level in levels_of(one))}:
         if refused not in trace.refused:
             trace.refused.append(refused)
 
 
-def traces_of(value: Any) -> Iterator[Trace]:
-    """The levels of a tracer, highest first."""
+def levels_of(value: Any) -> Iterator[Tracer]:
+    """A tracer and those below it, highest first."""
     while type(value) is Tracer:
-        yield value.home
+        yield value
         value = value.value
 
 
@@ -159,12 +178,23 @@ def note(text: str, value: Any) -> None:
         value = value.value
 
 
-def kink(text: str, flag: Any, value: Any) -> None:
-    """Note a kink on all levels of a tracer."""
-    if (type(flag) is bool or raw.is_host(flag)) and not flag:
+def is_met(flag: Any) -> Any:
+    """Whether a flag is true, or known to the device alone."""
+    return flag if type(flag) is bool or raw.is_host(flag) else True
+
+
+def kink(text: str, mask: Any, *values: Any, made: Any = None) -> None:
+    """Note a kink on all levels of tracers: at which of their entries, and what has it that is made of them."""
+    flag = raw.any_of(mask)
+    if not is_met(flag):
         return
-    for trace in traces_of(value):
-        trace.kink(text, flag)
+    outs = {one.home: one.node for one in levels_of(made)}
+    nodes: dict[Trace, tuple[int, ...]] = {}
+    for value in values:
+        for one in levels_of(value):
+            nodes[one.home] = (*nodes.get(one.home, ()), one.node)
+    for trace, found in nodes.items():
+        trace.kink(text, flag, *((outs.get(trace), found, mask) if trace.tape is not None else ()))
 
 
 def plain(value: Any) -> Any:
@@ -198,6 +228,11 @@ def is_users(frame: FrameType) -> bool:
     """Whether a line of code is the user's."""
     name: str = frame.f_globals.get("__name__", "")
     return name.partition(".")[0] not in LIBRARIES or name.startswith(USERS_OWN)
+
+
+def is_sparse_product(frame: FrameType) -> bool:
+    """Whether SciPy's A @ x asks: what it does not know as an array it leaves to x.__rmatmul__, which is its one hook."""
+    return frame.f_code.co_name == "_matmul_dispatch" and frame.f_globals.get("__name__", "").startswith("scipy.sparse")
 
 
 def place() -> str:

@@ -54,11 +54,29 @@ def _irfft(x: Any, n: Any = None, axis: int = -1, norm: Any = None, out: Any = N
     return ops.real(fft.ifft(ops.concat([*ends, *middle, mirrored], axis), None, axis, norm))
 
 
-def _over_axes(one: Any, default: Any) -> Any:
+def _hfft(x: Any, n: Any = None, axis: int = -1, norm: Any = None, out: Any = None) -> Any:
+    return _irfft(ops.conj(x), n, axis, TURNED[norm], out)
+
+
+def _ihfft(x: Any, n: Any = None, axis: int = -1, norm: Any = None, out: Any = None) -> Any:
+    return ops.conj(_rfft(x, n, axis, TURNED[norm], out))
+
+
+TURNED = {None: "forward", "backward": "forward", "ortho": "ortho", "forward": "backward"}
+"""How the transform on the other way is scaled."""
+
+
+def _over_axes(last: Any, default: Any, others: Any = None, *, backwards: bool = False) -> Any:
+    """`last` of the last axis, before `others` of the others; on the way back, after them."""
+
     def transformed(x: Any, s: Any = None, axes: Any = default, norm: Any = None, out: Any = None) -> Any:
-        only(x, s=s, out=out)
-        for axis in range(x.ndim) if axes is None else axes:
-            x = one(x, None, axis, norm)
+        only(x, out=out)
+        if axes is None:
+            axes = range(x.ndim) if s is None else range(-len(s), 0)
+        sizes = (None,) * len(axes) if s is None else s
+        plan = list(zip([*[others or last] * (len(axes) - 1), last], axes, sizes, strict=True))
+        for one, axis, n in plan if backwards else reversed(plan):
+            x = one(x, n, axis, norm)
         return x
 
     return transformed
@@ -73,6 +91,10 @@ def _shifted(sign: int) -> Any:
 
 
 vars(fft).update(
-    rfft=_rfft, irfft=_irfft, fft2=_over_axes(fft.fft, (-2, -1)), ifft2=_over_axes(fft.ifft, (-2, -1)),
-    fftn=_over_axes(fft.fft, None), ifftn=_over_axes(fft.ifft, None), fftshift=_shifted(1), ifftshift=_shifted(-1),
+    rfft=_rfft, irfft=_irfft, hfft=_hfft, ihfft=_ihfft,
+    fft2=_over_axes(fft.fft, (-2, -1)), ifft2=_over_axes(fft.ifft, (-2, -1)),
+    fftn=_over_axes(fft.fft, None), ifftn=_over_axes(fft.ifft, None),
+    rfft2=_over_axes(_rfft, (-2, -1), fft.fft), irfft2=_over_axes(_irfft, (-2, -1), fft.ifft, backwards=True),
+    rfftn=_over_axes(_rfft, None, fft.fft), irfftn=_over_axes(_irfft, None, fft.ifft, backwards=True),
+    fftshift=_shifted(1), ifftshift=_shifted(-1),
 )  # fmt: skip
