@@ -128,7 +128,8 @@ def straightened(problem: Problem, config: DifferentiationConfig, sizes: Sizes, 
     xp, mine = problem.xp, problem.backend.asarray(straight, problem.xp.bool)
     signed = xp.where(mine, straight_sizes(problem, config), sizes.signed)
     tight = None if sizes.tight is None else sizes.tight & ~straight
-    return Sizes(signed, tight, None if sizes.turned is None else sizes.turned & ~mine, sizes.shrunk)
+    turned = None if sizes.turned is None else sizes.turned & ~mine
+    return replace(sizes, signed=signed, tight=tight, turned=turned)
 
 
 @dataclass(frozen=True)
