@@ -27,13 +27,24 @@ def checked_verify(verify: Any) -> Any:
     return verify
 
 
+def checked_way(sparsity: str) -> str:
+    """`sparsity`, if it is a way to find a pattern.
+
+    Raises
+    ------
+    ValueError
+        It is not.
+    """
+    if sparsity not in WAYS:
+        raise ValueError(f"sparsity must be 'detect', 'trace', a pattern or a Sparsity, got {sparsity!r}")
+    return sparsity
+
+
 class Source:
     """The pattern of one function; `whole` makes of it what is meant, where a part of it may be given."""
 
     def __init__(self, sparsity: Any, whole: Callable[[Sparsity], Sparsity] | None = None) -> None:
-        if isinstance(sparsity, str) and sparsity not in WAYS:
-            raise ValueError(f"sparsity must be 'detect', 'trace', a pattern or a Sparsity, got {sparsity!r}")
-        self.way = sparsity if isinstance(sparsity, str) else ""
+        self.way = checked_way(sparsity) if isinstance(sparsity, str) else ""
         self.whole, self.given = whole, None
         if not self.way:
             self.given = self._whole(sparsity if isinstance(sparsity, Sparsity) else Sparsity.from_pattern(sparsity))
