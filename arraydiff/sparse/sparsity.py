@@ -11,8 +11,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from arraydiff.sparse.clashes import checked, numbered
+from arraydiff.sparse.clashes import checked, count_of, numbered
 from arraydiff.sparse.colouring import coloured, star_coloured
+from arraydiff.sparse.halves import Halves, halves_of
 from arraydiff.sparse.order import Order
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.star import recovery
@@ -29,7 +30,7 @@ FEW = 0.05
 COLOURINGS = ("colours", "star")
 """What is made when first asked for, and kept."""
 
-MADE_ANEW = ("_order", "tiling")
+MADE_ANEW = ("_order", "_halves", "tiling")
 """What is not pickled: making it takes less than sending it."""
 
 KEPT = 2**21
@@ -175,6 +176,15 @@ class Sparsity:
                 self.__dict__["_order"] = known
         return known
 
+    def halves(self, free: np.ndarray) -> Halves:
+        """Where each entry of a Hessian is read off; kept where all parameters are free and it takes little room."""
+        known: Halves | None = self.__dict__.get("_halves") if free.all() else None
+        if known is None:
+            known = halves_of(self.pattern, self.star, free)
+            if self.pattern.nnz <= KEPT and free.all():
+                self.__dict__["_halves"] = known
+        return known
+
     @cached_property
     def tiling(self) -> Tiling:
         """The rows in tiles, for products of the matrix with itself."""
@@ -183,7 +193,7 @@ class Sparsity:
     @property
     def count(self) -> int:
         """Colours of the columns: so many directions are needed."""
-        return int(self.colours.max(initial=-1)) + 1
+        return count_of(self.colours)
 
     @property
     def lower_bound(self) -> int:
@@ -213,7 +223,7 @@ class Sparsity:
             f"{self.count} colours of columns; the longest row has {self.lower_bound} entries, {self._verdict()}.",
         ]
         if "star" in self.__dict__:
-            lines.append(f"{int(self.star.max(initial=-1)) + 1} colours where symmetry gives the rest.")
+            lines.append(f"{count_of(self.star)} colours where symmetry gives the rest.")
         if self.dense_rows.size:
             lines.append(self._burden())
         elif 2 * self.count > n > 1:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from arraydiff.sparse.clashes import NO_COLOUR
+from arraydiff.sparse.clashes import count_of
 from arraydiff.sparse.pattern import Ints, Pattern
 
 
@@ -73,7 +73,7 @@ def recovery(pattern: Pattern, star: Ints) -> Ints:
 
     (i, j) and (j, i) have one source between them, so that what is recovered is symmetric to the last bit.
     """
-    count = int(star.max(initial=NO_COLOUR)) + 1
+    count = count_of(star)
     sources = pattern.rows * count + star[pattern.cols]
     alone = _alone(sources)
     mirror = pattern.by_columns  # the k-th entry by columns is the mirror image of the k-th by rows
