@@ -227,7 +227,7 @@ class CurvedRequest(Request):
         SparsityError
             The pattern is the user's.
         """
-        if not known.detected and self.verify != "repair":
+        if not self.terms or (not known.detected and self.verify != "repair"):
             what = f"entries of {named(found.rows).replace('row', 'term')}" if self.terms else "entries of the Hessian"
             remedy = "pass verify_pattern='repair' to have them found, or sparsity='detect'"
             raise SparsityError(

@@ -69,15 +69,9 @@ class Source:
 
 
 def _traced(bound: Bound) -> Sparsity:
-    call = bound.problem.call
-    if not call.plain:
-        raise TypeError("sparsity='trace' takes a function of one array (n,): pass sparsity='detect'")
+    from arraydiff.sparse.tracing import pattern_of
 
-    def of_one(x: Any) -> Any:
-        args, kwargs = call._placed((x,))
-        return call._parted(call.fun(*args, **kwargs))[0]
-
-    return Sparsity.trace(of_one, call.backend.as_numpy(bound.problem.x))
+    return Sparsity(pattern_of(bound.problem), detected=True)
 
 
 def free_of(bound: Bound) -> np.ndarray:

@@ -54,8 +54,8 @@ class Sparsity:
     pattern : Pattern
         The entries: ``rows``, ``cols`` and ``shape``.
     detected : bool
-        Whether the pattern was found from values of the function; then entries that a check misses are searched for and
-        added, where a pattern of the user's raises :class:`SparsityError`.
+        Whether the pattern was found from values of the function, or traced; then entries that a check misses are searched
+        for and added, where a pattern of the user's raises :class:`SparsityError`.
 
     Examples
     --------
@@ -124,13 +124,16 @@ class Sparsity:
 
     @classmethod
     def trace(cls, fun: Callable[..., Any], x: Any) -> Sparsity:
-        """The pattern of a function of NumPy, read off one call: that of every x which takes the same branches.
+        """The pattern of a function read off one call: that of every x which takes the same branches.
+
+        ``np.where``, ``np.maximum`` and ``np.sort`` count with all that they choose from, ``if x[0] > 0`` and ``x[x > 0]`` with
+        what they chose at this x: another x may add to the pattern, as the check in every call finds out.
 
         Parameters
         ----------
         fun : callable
-            Of NumPy functions alone.
-        x : array
+            As the exact method follows it: NumPy, methods and operators of arrays, the array API.
+        x : array, or a tree of arrays
             Of the shape that `fun` takes.
 
         Returns
@@ -140,11 +143,11 @@ class Sparsity:
         Raises
         ------
         TypeError, ValueError
-            Where it cannot be read off; :meth:`detect` remains.
+            Where f cannot be followed, with the line that says so; :meth:`detect` remains.
         """
         from arraydiff.sparse.tracing import trace_pattern
 
-        return cls(trace_pattern(fun, x))
+        return cls(trace_pattern(fun, x), detected=True)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -217,7 +220,7 @@ class Sparsity:
     def explain(self) -> str:
         """Size, colours, what makes them many, and what no check can see, in words."""
         m, n = self.shape
-        source = "found from values of the function" if self.detected else "given"
+        source = "found from the function" if self.detected else "given"
         lines = [
             f"Sparsity pattern of a {m} x {n} matrix, {source}: {self.pattern.nnz} entries.",
             f"{self.count} colours of columns; the longest row has {self.lower_bound} entries, {self._verdict()}.",
