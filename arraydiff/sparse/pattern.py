@@ -89,6 +89,11 @@ class Pattern:
             and np.array_equal(self.rows[self.by_columns], self.cols)
         )
 
+    @cached_property
+    def transposed(self) -> Pattern:
+        """Columns as rows."""
+        return Pattern(self.cols[self.by_columns], self.rows[self.by_columns], self.shape[::-1])
+
     @property
     def mirrored(self) -> Pattern:
         """This square pattern with (j, i) for each (i, j)."""
