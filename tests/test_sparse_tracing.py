@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.sparse import diags_array
 
 import arraydiff as ad
+from arraydiff.exact.trace import prim
 from arraydiff.sparse.tracing import trace_pattern
 from tests.helpers import Backend, tonumpy
 
@@ -231,8 +232,7 @@ REFUSED = {
     "buffer": (writes_outside, "zeros_like"),
     "swallowed": (swallowed, r"float\(x\)"),
     "item": (lambda x: x[0].item(), r"x\.item"),
-    "ufunc.at": (lambda x: np.add.at(x, 0, 1.0), r"add\.at"),
-    "compiled": (lambda x: diags_array([np.ones(6)], offsets=[0]).tocsr() @ x, "while f was traced"),
+    "ufunc.at": (lambda x: np.multiply.at(x, 0, 2.0), r"multiply\.at"),
     "no output": (lambda x: None, "NoneType|concatenate"),
 }
 
@@ -243,6 +243,13 @@ def test_what_cannot_be_followed_is_refused_and_detection_proposed(name: str) ->
     with pytest.raises(TypeError, match=told) as caught:
         trace_pattern(fun, X)
     assert 'sparsity="detect"' in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(prim, "sparse_matmul"), reason="sparse matrices of SciPy are not followed")
+@pytest.mark.parametrize("shape", [(6,), (3, 2)])
+def test_a_sparse_matrix_brings_its_own_pattern(shape: tuple[int, ...]) -> None:
+    matrix = diags_array([np.ones(5), np.ones(5)], offsets=[0, 2], shape=(4, shape[0])).tocsr()
+    assert np.array_equal(traced(lambda x: matrix @ x.reshape(shape), X), moved(lambda x: matrix @ x.reshape(shape), X))
 
 
 def test_the_line_that_cannot_be_followed_is_named() -> None:

@@ -281,6 +281,13 @@ def _by_entries(source: Pattern, shape: Shape, there: Any, k: int, step: Step) -
     return placed(taken(source, came), went, step.size)
 
 
+def _by_sparse(step: Step) -> Pattern:
+    """A sparse matrix of SciPy times x: as its entries."""
+    entries = Pattern.of(step.options["matrix"])
+    came, went = numbers(shape_of(step.values[0]))[entries.cols], numbers(step.shape)[entries.rows]
+    return placed(taken(step.x, came), went, step.size)
+
+
 def _contracted(step: Step) -> Pattern:
     """Einstein sums: letters that are summed together, others side by side."""
     inputs, to = step.options["subscripts"].split("->")
@@ -336,3 +343,5 @@ RULES: dict[Any, Callable[[Step], Pattern]] = {
     prim.einsum: _contracted,
 }  # fmt: skip
 """By identity: a rule of the user's may have any name."""
+if hasattr(prim, "sparse_matmul"):
+    RULES[prim.sparse_matmul] = _by_sparse
