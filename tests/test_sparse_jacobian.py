@@ -294,6 +294,27 @@ def test_rows_that_are_not_finite_at_x_are_lost_alone() -> None:
 # bounds
 
 
+@pytest.mark.parametrize("method", ["forward", "backward"])
+def test_a_bound_next_to_a_parameter_leaves_linear_columns_and_all_others_their_digits(method):
+    def f(x):
+        y = chain(x)
+        y[0] += 2 * x[0] ** 2 + x[0]
+        y[1] -= np.sin(x[0]) - x[0]
+        return y
+
+    x = np.linspace(0.5, 2.0, 8)
+    wanted = exact(x)
+    wanted[0, 0], wanted[1, 0] = 1.0, 1.0
+    for lower, upper in ((None, x[4] + 1e-9), (x[4] - 1e-9, None)):
+        bounds = [np.full(8, far) for far in (-np.inf, np.inf)]
+        for side, bound in zip(bounds, (lower, upper), strict=True):
+            side[4] = side[4] if bound is None else bound
+        result = ad.jacobian(f, sparsity=band(8), method=method, bounds=tuple(bounds), linear=[0]).result(x)
+        assert not result.warnings
+        assert np.all(result.error_estimate < 1e-5)
+        assert np.all(abs(whole(result.jacobian) - wanted)[band(8)] <= result.error_estimate)
+
+
 @pytest.mark.parametrize("method", [*METHODS, "backward"])
 def test_no_column_leaves_its_bounds(method: str) -> None:
     place = np.arange(N) % 4

@@ -232,7 +232,7 @@ def test_explain_tells_size_colours_and_what_the_check_cannot_see() -> None:
     sparsity = Sparsity(Pattern.of(tridiagonal(50)), detected=True)
     assert sparsity.star.size == 50
     told = sparsity.explain()
-    assert "50 x 50 matrix, found from values of the function: 148 entries" in told
+    assert "50 x 50 matrix, found from the function: 148 entries" in told
     assert "3 colours of columns; the longest row has 3 entries, so no colouring has fewer" in told
     assert "3 colours where symmetry gives the rest" in told
     assert "below about 1e-8 of its row" in told

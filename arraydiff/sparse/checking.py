@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from arraydiff._typing import Array
 from arraydiff.agreement import compared
 from arraydiff.backends import Backend
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.seam import Prepared
-from arraydiff.sparse.compressed import Along, Entries, along_rows
+from arraydiff.sparse.compressed import Along, Entries, Ordered, along_rows
 from arraydiff.sparse.pattern import Ints
-from arraydiff.sparse.seeds import Seeds
 
 NAMED = 5
 """Rows that a message names."""
@@ -39,7 +39,7 @@ UNCHECKED = Verdict(np.zeros(0, dtype=np.int64), 0.0, 0.0, 0)
 def verdict(
     problem: Problem,
     prepared: Prepared,
-    seeds: Seeds,
+    known: Ordered,
     entries: Entries,
     along: tuple[Along, ...],
     doubted: Ints | None = None,
@@ -49,13 +49,13 @@ def verdict(
     xp, value = here.xp, prepared.value
     finite = xp.isfinite(value if problem.backend.host is None else problem.backend.to_host(value)[0])
     if doubted is not None:
-        mine = np.zeros(seeds.pattern.shape[0], dtype=np.bool_)
+        mine = np.zeros(known.pattern.shape[0], dtype=np.bool_)
         mine[doubted] = True
         finite = finite & here.asarray(mine, xp.bool)
     nothing = xp.zeros_like(finite)
     failing, unchecked, gap, allowed = nothing, nothing, None, None
     for one in along:
-        sums = along_rows(here, seeds, entries.values, entries.error, one.direction)
+        sums = along_rows(here, known, entries.values, entries.error, one.direction)
         off, may = compared(here, problem.eps, sums, one.column, one.error)
         bad = finite & (off > may)
         unchecked = unchecked | (finite & ~(xp.isfinite(off) & xp.isfinite(may)))
@@ -64,10 +64,15 @@ def verdict(
     counts = here.read(xp.stack([xp.sum(xp.astype(mask, xp.int32)) for mask in (failing, unchecked)]))
     if not counts[0]:
         return Verdict(np.zeros(0, dtype=np.int64), 0.0, 0.0, counts[1])
+    return Verdict(*worst_of(here, failing, gap, allowed), counts[1])
+
+
+def worst_of(here: Backend, failing: Array, gap: Array, allowed: Array) -> tuple[Ints, float, float]:
+    """The rows that fail, and by how much the worst of them is off and may be."""
     rows = np.flatnonzero(here.as_numpy(failing).astype(np.bool_))
     offs, mays = here.as_numpy(gap)[rows], here.as_numpy(allowed)[rows]
     worst = int(np.argmax(offs))
-    return Verdict(rows, float(offs[worst]), float(mays[worst]), counts[1])
+    return rows, float(offs[worst]), float(mays[worst])
 
 
 def unresolved(here: Backend, pattern_rows: Ints, rows: Ints, entries: Entries) -> Entries:

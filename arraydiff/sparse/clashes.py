@@ -15,6 +15,11 @@ NO_COLOUR = -1
 """Of a column without entries: nothing is learnt by moving it."""
 
 
+def count_of(colours: Ints) -> int:
+    """How many colours there are, numbered from 0."""
+    return int(colours.max(initial=NO_COLOUR)) + 1
+
+
 def clashes(rows: Ints, colours: Ints) -> bool:
     """Whether a row sees a colour twice; one colour an entry, from 0."""
     count = int(colours.max(initial=0)) + 1

@@ -6,8 +6,9 @@ that are to blame are lost.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from arraydiff.evaluator import Evaluator
 from arraydiff.problem import Problem
 from arraydiff.result import SMALL_SHARE, Status
 from arraydiff.seam import Prepared, Pushforward, Rounds, Seen
-from arraydiff.sparse.order import NO_LINE
+from arraydiff.sparse.order import NO_LINE, Order
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.seeds import Seeds, numbered
 
@@ -55,13 +56,12 @@ class Along:
     direction: Array  # (n,)
     column: Array  # (m,)
     error: Array
-    status: Array
 
 
 def seen_along(seen: Seen) -> Along:
     """The same of what a strategy saw anyhow."""
     pushed = seen.pushed
-    return Along(seen.direction, pushed.columns[:, 0], pushed.error[:, 0], pushed.status[:, 0])
+    return Along(seen.direction, pushed.columns[:, 0], pushed.error[:, 0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,6 @@ class Recovered:
     """What all lines gave."""
 
     entries: Entries
-    places: Ints  # of the entries in the pattern
     steps: Array  # (n,) as taken; 0 where a column was not moved
     along: tuple[Along, ...]
     lost: np.ndarray | None = None  # (n,) bool: columns at which f failed, though it is finite at x; None: none
@@ -116,6 +115,7 @@ class EntriesCollector:
         self.x, self.sizes = self._brought(problem.x, seeds.sizes.signed)
         self.turned = None if seeds.sizes.turned is None else self._brought(seeds.sizes.turned)[0]
         self.largest = self.here.xp.zeros_like(self._brought(prepared.value)[0])
+        self.rows, self.cols = (self.here.indices(part) for part in (seeds.order.rows, seeds.order.cols))
         self.parts = Scattered(self.here, seeds, self.x.dtype)
         self.steps: list[Array] = []
         self.along: list[Along] = []
@@ -137,14 +137,13 @@ class EntriesCollector:
                 self.steps.append(steps[k])
             else:
                 direction = self._brought(self.seeds.checks[self.done - self.seeds.count])[0]
-                self.along.append(Along(direction, *(self.here.copy(part) for part in column)))
+                self.along.append(Along(direction, *(self.here.copy(part) for part in column[:2])))
             self.done += 1
 
     def _entries(self, line: int, column: Array, error: Array, status: Array, step: Array) -> list[Array]:
         """Values, bars and flags that this line gives, of J itself."""
-        xp, order = self.here.xp, self.seeds.order
-        mine = order.of(line)
-        rows, cols = self.here.indices(order.rows[mine]), self.here.indices(order.cols[mine])
+        xp, mine = self.here.xp, self.seeds.order.of(line)
+        rows, cols = self.rows[mine], self.cols[mine]
         size = xp.take(self.sizes, cols)
         value, far = xp.take(column, rows) / size, xp.abs(size)
         bar, flags = xp.take(error, rows) / far, xp.take(status, rows)
@@ -162,8 +161,7 @@ class EntriesCollector:
         values, error, status = self.parts.filled()
         rows, cols = here.indices(seeds.pattern.rows), here.indices(seeds.pattern.cols)
         floor = xp.take(SMALL_SHARE * self.largest, rows) / xp.take(xp.abs(self.sizes), cols)
-        moved = np.flatnonzero(seeds.lines[seeds.pattern.cols] != NO_LINE)
-        return Recovered(Entries(values, error, status, floor), moved, self._steps(), tuple(self.along))
+        return Recovered(Entries(values, error, status, floor), self._steps(), tuple(self.along))
 
     def _steps(self) -> Array:
         """(n,) of the columns, from those of the lines."""
@@ -189,15 +187,17 @@ def recovered(
             break
         seeds = seeds.on(lines)
         again = yield from pushed_lines(problem, config, prepared, seeds, evaluator)
-        whole = _amended(here, whole, again, lines != NO_LINE)
+        whole = _amended(here, seeds, whole, again)
     return replace(whole, lost=lost) if lost.any() else whole
 
 
-def _amended(here: Backend, whole: Recovered, again: Recovered, columns: np.ndarray) -> Recovered:
-    """With the entries of some columns anew; what they do beside others of their row is known already."""
-    xp, index = here.xp, here.indices(again.places)
+def _amended(here: Backend, seeds: Seeds, whole: Recovered, again: Recovered) -> Recovered:
+    """With the entries of these lines anew; what they do beside others of their row is known already."""
+    columns = seeds.lines != NO_LINE
+    places = np.flatnonzero(columns[seeds.pattern.cols])
+    xp, index = here.xp, here.indices(places)
     new = Entries(**{item.name: xp.take(getattr(again.entries, item.name), index) for item in fields(Entries)})
-    entries = whole.entries.merged(here, again.places, replace(new, floor=xp.take(whole.entries.floor, index)))
+    entries = whole.entries.merged(here, places, replace(new, floor=xp.take(whole.entries.floor, index)))
     steps = xp.where(here.asarray(columns, xp.bool), again.steps, whole.steps)
     return replace(whole, entries=entries, steps=steps)
 
@@ -247,15 +247,26 @@ def _parted(seeds: Seeds, failed: np.ndarray) -> Ints | None:
     return numbered(parts)
 
 
-def along_rows(here: Backend, seeds: Seeds, values: Array, error: Array, vector: Array) -> tuple[Array, Array, Array]:
+class Ordered(Protocol):
+    """A pattern, and its entries by lines that see a row once: seeds, or a `Sparsity`, which makes them when asked."""
+
+    @property
+    def pattern(self) -> Pattern: ...
+
+    @property
+    def order(self) -> Order: ...
+
+
+def along_rows(here: Backend, known: Ordered, values: Array, error: Array, vector: Array) -> tuple[Array, Array, Array]:
     """(m,) of each row: the product with a vector (n,), the sum of its sizes, and that of its bars."""
-    xp, pattern = here.xp, seeds.pattern
+    xp, pattern = here.xp, known.pattern
     if isinstance(vector, np.ndarray) and vector.all():
         return _products(pattern, values, error, vector)
     times = xp.take(vector, here.indices(pattern.cols))
     still = times == 0  # what is lost counts where it is moved
     value, bar = (xp.where(still, xp.zeros_like(part), part) for part in (values * times, error * xp.abs(times)))
-    return _by_rows(here, seeds, value), _by_rows(here, seeds, xp.abs(value)), _by_rows(here, seeds, bar)
+    made, size, bars = _by_rows(here, known, [value, xp.abs(value), bar])
+    return made, size, bars
 
 
 def _products(
@@ -273,22 +284,26 @@ def _products(
     return made, size, bars
 
 
-def _by_rows(here: Backend, seeds: Seeds, entries: Array) -> Array:
-    """(m,) the sums of the rows of entries (nnz,); line by line where a library sums no stretches."""
-    xp, pattern, order = here.xp, seeds.pattern, seeds.order
-    m = pattern.shape[0]
-    if isinstance(entries, np.ndarray):
-        return _stretches(entries, pattern)
-    total = xp.zeros((m,), dtype=entries.dtype, device=here.device)
-    for line in range(seeds.count if m else 0):
+def _by_rows(here: Backend, known: Ordered, several: Sequence[Array]) -> list[Array]:
+    """(m,) the sums of the rows, each of entries (nnz,); line by line where a library sums no stretches."""
+    xp, m = here.xp, known.pattern.shape[0]
+    if isinstance(several[0], np.ndarray):
+        return [_stretches(entries, known.pattern) for entries in several]
+    order = known.order
+    none = xp.zeros((1,), dtype=several[0].dtype, device=here.device)
+    totals = [xp.zeros((m,), dtype=none.dtype, device=here.device) for _ in several]
+    for line in range(order.count if m else 0):
         mine = order.of(line)
-        part = xp.take(entries, here.indices(order.entries[mine]))
-        if part.shape[0] < m:  # rows without an entry on this line; else their order is that of the pattern
-            slots = np.full(m, part.shape[0], dtype=np.int64)
-            slots[order.rows[mine]] = np.arange(part.shape[0])
-            part = xp.take(xp.concat([part, total[:1] * 0]), here.indices(slots))
-        total = total + part
-    return total
+        index = here.indices(order.entries[mine])
+        parts = [xp.take(entries, index) for entries in several]
+        count = int(order.starts[line + 1] - order.starts[line])
+        if count < m:  # rows without an entry on this line; else their order is that of the pattern
+            slots = np.full(m, count, dtype=np.int64)
+            slots[order.rows[mine]] = np.arange(count)
+            back = here.indices(slots)
+            parts = [xp.take(xp.concat([part, none]), back) for part in parts]
+        totals = [total + part for total, part in zip(totals, parts, strict=True)]
+    return totals
 
 
 def _stretches(entries: np.ndarray, pattern: Pattern) -> np.ndarray:

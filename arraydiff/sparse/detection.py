@@ -23,7 +23,7 @@ from arraydiff.evaluator import Evaluator
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking
 from arraydiff.sparse.grouping import NONE, Entries, Searching, by_columns, grouped
-from arraydiff.sparse.pattern import Ints, Pattern
+from arraydiff.sparse.pattern import Ints, Pattern, refuse_dense
 from arraydiff.sparse.places import Flags, Place, beside, place_at
 from arraydiff.sparse.sketch import sketched
 from arraydiff.sparse.verifying import failing, mended
@@ -33,9 +33,6 @@ ONE_BY_ONE = 64
 """Parameters up to which each is moved alone."""
 
 METHODS = ("sketch", "group", "nan")
-
-MOST_ENTRIES = 2**28
-"""Entries of a pattern, beyond which it is not one that is sparse."""
 
 NAMED = 8
 """Rows that a message names."""
@@ -125,10 +122,7 @@ def _grown(place: Place, pattern: Pattern, search: Searching) -> Asking[Pattern]
 
 
 def _with(pattern: Pattern, entries: Entries) -> Pattern:
-    if entries[0].size > MOST_ENTRIES:
-        raise ValueError(
-            f"f depends on too much to be stored sparse ({entries[0].size} entries of {pattern.shape}): leave sparsity out"
-        )
+    refuse_dense(entries[0].size, pattern.shape)
     return pattern.with_entries(*entries)
 
 

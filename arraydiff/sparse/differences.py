@@ -18,7 +18,7 @@ from arraydiff.errors import SparsityError
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.seam import Prepared, Pushforward, Rounds, Strategy
-from arraydiff.sparse.checking import named, unexplained
+from arraydiff.sparse.checking import named, unexplained, worst_of
 from arraydiff.sparse.curved import Curved, Items, along, entries_of, sloping
 from arraydiff.sparse.order import NO_LINE
 from arraydiff.sparse.pattern import Ints, Pattern
@@ -195,10 +195,9 @@ class CurvedRequest(Request):
                 found = replace(found, parts=(values, error + share[:, None] * xp.abs(values), status))
         if here.read(xp.reshape(xp.sum(xp.astype(masks[0], xp.int32)), (1,))) == [0]:
             return found
-        rows, far = (np.flatnonzero(here.as_numpy(mask).astype(np.bool_)) for mask in masks)
-        offs, mays = here.as_numpy(gap)[rows], here.as_numpy(allowed)[rows]
-        worst = int(np.argmax(offs))
-        return replace(found, rows=rows, far=far, gap=float(offs[worst]), explained=float(mays[worst]))
+        far = np.flatnonzero(here.as_numpy(masks[1]).astype(np.bool_))
+        rows, off, may = worst_of(here, masks[0], gap, allowed)
+        return replace(found, rows=rows, far=far, gap=off, explained=may)
 
     def _compared(self, found: Found) -> Iterator[Compared]:
         """Along the direction of the check: slopes of the terms, and their second derivatives."""
@@ -228,7 +227,7 @@ class CurvedRequest(Request):
         SparsityError
             The pattern is the user's.
         """
-        if not known.detected and self.verify != "repair":
+        if not self.terms or (not known.detected and self.verify != "repair"):
             what = f"entries of {named(found.rows).replace('row', 'term')}" if self.terms else "entries of the Hessian"
             remedy = "pass verify_pattern='repair' to have them found, or sparsity='detect'"
             raise SparsityError(

@@ -13,33 +13,11 @@ import numpy as np
 from arraydiff.result import Status
 from arraydiff.seam import Prepared, Rounds
 from arraydiff.sparse.checking import Verdict, verdict
-from arraydiff.sparse.colouring import recovery
+from arraydiff.sparse.clashes import count_of
 from arraydiff.sparse.compressed import Along, Entries, Recovered
-from arraydiff.sparse.order import Order
-from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.request import Made, Request
 from arraydiff.sparse.seeds import Seeds
 from arraydiff.sparse.sparsity import Sparsity
-
-
-@dataclass(frozen=True, eq=False)
-class Sources:
-    """Where each entry of a Hessian is read off: one place for (i, j) and (j, i)."""
-
-    pattern: Pattern  # of these places
-    places: Ints  # of each entry of the Hessian among them; one beyond the last: a fixed parameter has a part in it
-
-
-def sources_of(known: Sparsity, free: np.ndarray) -> Sources:
-    """Those of the entries in which no parameter is fixed."""
-    whole, n = known.pattern, known.shape[1]
-    moving = free[whole.rows] & free[whole.cols]
-    some = Pattern(whole.rows[moving], whole.cols[moving], whole.shape)
-    row = recovery(some, known.star) // max(int(known.star.max(initial=-1)) + 1, 1)
-    keys, place = np.unique(row * n + (some.rows + some.cols - row), return_inverse=True)
-    places = np.full(whole.nnz, keys.size, dtype=np.int64)
-    places[moving] = place
-    return Sources(Pattern(keys // max(n, 1), keys % max(n, 1), whole.shape), places)
 
 
 @dataclass(frozen=True)
@@ -53,13 +31,13 @@ class GradientRequest(Request):
         return ("parameters", "the gradient has"), ("parameters", "x has")
 
     def _directions(self, known: Sparsity) -> int:
-        return int(known.star.max(initial=-1)) + 1
+        return count_of(known.star)
 
     def _lined(self, known: Sparsity, real: bool = True) -> Seeds:
-        return self._seeds(Order(sources_of(known, self.free).pattern, known.star), real=real)
+        return self._seeds(known.halves(self.free).order, real=real)
 
     def _whole(self, known: Sparsity, got: Recovered) -> Recovered:
-        xp, places = self.here.xp, self.here.indices(sources_of(known, self.free).places)
+        xp, places = self.here.xp, self.here.indices(known.halves(self.free).places)
         fixed = {"values": 0, "error": 0, "status": int(Status.FIXED), "floor": 1}
 
         def spread(name: str) -> object:
@@ -72,8 +50,7 @@ class GradientRequest(Request):
     def _verdict(
         self, prepared: Prepared, known: Sparsity, seeds: Seeds, got: Recovered, along: tuple[Along, ...]
     ) -> Verdict:
-        seeds = Seeds(known.order, seeds.sizes)
-        return verdict(self.problem, prepared, seeds, got.entries, along, np.flatnonzero(self.free))
+        return verdict(self.problem, prepared, known, got.entries, along, np.flatnonzero(self.free))
 
     def _confirmed(self, made: Made) -> Rounds[Made]:
         after = yield from super()._confirmed(made)

@@ -18,6 +18,7 @@ from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.engine import Derivative
 from arraydiff.evaluator import Evaluator
 from arraydiff.result import DerivativeResult
+from arraydiff.sparse.clashes import count_of
 from arraydiff.sparse.differences import CurvedRequest
 from arraydiff.sparse.gradients import GradientRequest
 from arraydiff.sparse.jacobian import SparseJacobian, refuse
@@ -50,7 +51,7 @@ class ByGradient(SparseHessian):
         return Source(sparsity, symmetric)
 
     def _directions(self, known: Sparsity) -> int:
-        return int(known.star.max(initial=-1)) + 1
+        return count_of(known.star)
 
     def _request(self, bound: Bound, evaluator: Evaluator) -> Request:
         return GradientRequest(bound.problem, self.options.config, free_of(bound), self.verify, evaluator)

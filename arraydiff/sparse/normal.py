@@ -14,7 +14,7 @@ from arraydiff.gram import Sums
 from arraydiff.seam import Prepared
 from arraydiff.sparse.products import sums_of
 from arraydiff.sparse.request import Request
-from arraydiff.sparse.sources import Source, check_inputs, checked_verify, free_of, mask_of
+from arraydiff.sparse.sources import Source, check_inputs, checked_verify, checked_way, free_of, mask_of
 from arraydiff.vouching import tolerance
 
 
@@ -24,10 +24,8 @@ class Patterns:
     def __init__(self, sparsity: Any, verify: Any, in_blocks: bool) -> None:
         self.verify = checked_verify(verify)
         self.each = in_blocks and (callable(sparsity) or _several(sparsity))
-        same = self.each or isinstance(sparsity, str)
-        self.given: Any = sparsity if same else Source(sparsity).given  # coloured once, for all blocks
-        if isinstance(sparsity, str):
-            Source(sparsity)  # raises where it is no way to find one
+        way = checked_way(sparsity) if isinstance(sparsity, str) else None
+        self.given: Any = way or (sparsity if self.each else Source(sparsity).given)  # coloured once, for all blocks
         self.sources: dict[int, Source] = {}
 
     def of(self, i: int, label: Any, count: int | None, keep: bool) -> Source:

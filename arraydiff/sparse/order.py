@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from arraydiff.sparse.clashes import count_of
 from arraydiff.sparse.pattern import Ints, Pattern
 
 NO_LINE = -1
@@ -26,7 +27,7 @@ class Order:
     @cached_property
     def count(self) -> int:
         """How many lines there are."""
-        return int(self.lines.max(initial=NO_LINE)) + 1
+        return count_of(self.lines)
 
     @cached_property
     def entries(self) -> Ints:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -12,6 +13,9 @@ import numpy as np
 Ints: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 
 WAYS_IN = "pass an array of scipy.sparse, a boolean array (A != 0), or (rows, cols, shape)"
+MOST_ENTRIES = 2**28
+"""Entries of a pattern, beyond which it is not one that is sparse."""
+
 LARGEST = 2**63 - 1
 """Row and column of an entry are sorted as one number while that number fits into int64."""
 
@@ -85,6 +89,11 @@ class Pattern:
             and np.array_equal(self.rows[self.by_columns], self.cols)
         )
 
+    @cached_property
+    def transposed(self) -> Pattern:
+        """Columns as rows."""
+        return Pattern(self.cols[self.by_columns], self.rows[self.by_columns], self.shape[::-1])
+
     @property
     def mirrored(self) -> Pattern:
         """This square pattern with (j, i) for each (i, j)."""
@@ -95,11 +104,35 @@ class Pattern:
         more = _of_triplets(rows, cols, self.shape)
         return _sorted(np.concatenate([self.rows, more.rows]), np.concatenate([self.cols, more.cols]), self.shape)
 
+    def joined(self, others: Sequence[Pattern]) -> Pattern:
+        """This pattern and others of its shape."""
+        every = [self, *others]
+        rows, cols = (np.concatenate([getattr(one, name) for one in every]) for name in ("rows", "cols"))
+        return _sorted(rows, cols, self.shape)
+
+    def moved(self, rows: Ints, shape: tuple[int, int]) -> Pattern:
+        """The same entries in other rows, of which several may fall together."""
+        return _sorted(rows, self.cols, shape)
+
     def rows_of(self, which: Any) -> Pattern:
         """The rows `which`, in that order, as a pattern of their own."""
         which = np.asarray(which, dtype=np.int64)
         places, rows = _segments(self.indptr[which], self.lengths[which])
         return Pattern(rows, self.cols[places], (which.size, self.shape[1]))
+
+
+def refuse_dense(entries: int, shape: tuple[int, int]) -> None:
+    """Stop where a pattern would be none that is sparse.
+
+    Raises
+    ------
+    ValueError
+        It would.
+    """
+    if entries > MOST_ENTRIES:
+        raise ValueError(
+            f"f depends on too much to be stored sparse ({entries} entries of {shape}): leave sparsity out"
+        )
 
 
 def _segments(starts: Ints, lengths: Ints) -> tuple[Ints, Ints]:

@@ -97,7 +97,10 @@ class Request:
         """The Jacobian, checked, in the library of x."""
         started = perf_counter()
         checked = yield from self.checked(known)
-        return self._finished(checked, started)
+        got, sparsity = checked.got, checked.sparsity
+        return self._given(
+            checked.prepared, got.entries, got.steps, sparsity, checked.repaired, sparsity.pattern, started
+        )
 
     def checked(self, known: Sparsity | None) -> Rounds[Checked]:
         """The entries, checked; a pattern that is ours to mend grows until it explains what f does."""
@@ -287,12 +290,6 @@ class Request:
                 "some rows could not be checked, since f was not finite along the direction of the check: set bounds, or scale"
             )
         return notes
-
-    def _finished(self, checked: Checked, started: float) -> SparseDerivative:
-        got, pattern = checked.got, checked.sparsity.pattern
-        return self._given(
-            checked.prepared, got.entries, got.steps, checked.sparsity, checked.repaired, pattern, started
-        )
 
     def _given(
         self,

@@ -18,6 +18,7 @@ from arraydiff._typing import Array
 from arraydiff.config import ORDERS, DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Lines, Tangents
 from arraydiff.problem import Problem
+from arraydiff.sparse.clashes import count_of
 from arraydiff.sparse.order import NO_LINE, Order
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.strategies.richardson import SIDED_BELOW
@@ -128,7 +129,8 @@ def straightened(problem: Problem, config: DifferentiationConfig, sizes: Sizes, 
     xp, mine = problem.xp, problem.backend.asarray(straight, problem.xp.bool)
     signed = xp.where(mine, straight_sizes(problem, config), sizes.signed)
     tight = None if sizes.tight is None else sizes.tight & ~straight
-    return Sizes(signed, tight, None if sizes.turned is None else sizes.turned & ~mine, sizes.shrunk)
+    turned = None if sizes.turned is None else sizes.turned & ~mine
+    return replace(sizes, signed=signed, tight=tight, turned=turned)
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ class Seeds:
     @cached_property
     def straight_count(self) -> int:
         """How many of the lines have straight columns: they come first."""
-        return 0 if self.straight is None else int(self.lines[self.straight].max(initial=NO_LINE)) + 1
+        return 0 if self.straight is None else count_of(self.lines[self.straight])
 
     @property
     def runs(self) -> list[range]:
@@ -248,9 +250,9 @@ def seeds_of(
     lines = np.where(free, colours.lines, NO_LINE)
     if sizes.tight is not None:
         split = sizes.tight & (lines != NO_LINE)
-        lines = np.where(split, lines + int(lines.max(initial=NO_LINE)) + 1, lines)
+        lines = np.where(split, lines + count_of(lines), lines)
     if straight is not None:
-        lines = np.where(straight | (lines == NO_LINE), lines, lines + int(lines.max(initial=NO_LINE)) + 1)
+        lines = np.where(straight | (lines == NO_LINE), lines, lines + count_of(lines))
     lines = numbered(lines)
     order = colours if np.array_equal(colours.lines, lines) else Order(colours.pattern, lines)
     return Seeds(order, sizes, checks, straight)

@@ -27,13 +27,24 @@ def checked_verify(verify: Any) -> Any:
     return verify
 
 
+def checked_way(sparsity: str) -> str:
+    """`sparsity`, if it is a way to find a pattern.
+
+    Raises
+    ------
+    ValueError
+        It is not.
+    """
+    if sparsity not in WAYS:
+        raise ValueError(f"sparsity must be 'detect', 'trace', a pattern or a Sparsity, got {sparsity!r}")
+    return sparsity
+
+
 class Source:
     """The pattern of one function; `whole` makes of it what is meant, where a part of it may be given."""
 
     def __init__(self, sparsity: Any, whole: Callable[[Sparsity], Sparsity] | None = None) -> None:
-        if isinstance(sparsity, str) and sparsity not in WAYS:
-            raise ValueError(f"sparsity must be 'detect', 'trace', a pattern or a Sparsity, got {sparsity!r}")
-        self.way = sparsity if isinstance(sparsity, str) else ""
+        self.way = checked_way(sparsity) if isinstance(sparsity, str) else ""
         self.whole, self.given = whole, None
         if not self.way:
             self.given = self._whole(sparsity if isinstance(sparsity, Sparsity) else Sparsity.from_pattern(sparsity))
@@ -58,15 +69,9 @@ class Source:
 
 
 def _traced(bound: Bound) -> Sparsity:
-    call = bound.problem.call
-    if not call.plain:
-        raise TypeError("sparsity='trace' takes a function of one array (n,): pass sparsity='detect'")
+    from arraydiff.sparse.tracing import pattern_of
 
-    def of_one(x: Any) -> Any:
-        args, kwargs = call._placed((x,))
-        return call._parted(call.fun(*args, **kwargs))[0]
-
-    return Sparsity.trace(of_one, call.backend.as_numpy(bound.problem.x))
+    return Sparsity(pattern_of(bound.problem), detected=True)
 
 
 def free_of(bound: Bound) -> np.ndarray:

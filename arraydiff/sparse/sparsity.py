@@ -11,8 +11,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from arraydiff.sparse.clashes import checked, numbered
+from arraydiff.sparse.clashes import checked, count_of, numbered
 from arraydiff.sparse.colouring import coloured, star_coloured
+from arraydiff.sparse.halves import Halves, halves_of
 from arraydiff.sparse.order import Order
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.star import recovery
@@ -29,7 +30,7 @@ FEW = 0.05
 COLOURINGS = ("colours", "star")
 """What is made when first asked for, and kept."""
 
-MADE_ANEW = ("_order", "tiling")
+MADE_ANEW = ("_order", "_halves", "tiling")
 """What is not pickled: making it takes less than sending it."""
 
 KEPT = 2**21
@@ -53,8 +54,8 @@ class Sparsity:
     pattern : Pattern
         The entries: ``rows``, ``cols`` and ``shape``.
     detected : bool
-        Whether the pattern was found from values of the function; then entries that a check misses are searched for and
-        added, where a pattern of the user's raises :class:`SparsityError`.
+        Whether the pattern was found from values of the function, or traced; then entries that a check misses are searched
+        for and added, where a pattern of the user's raises :class:`SparsityError`.
 
     Examples
     --------
@@ -123,13 +124,16 @@ class Sparsity:
 
     @classmethod
     def trace(cls, fun: Callable[..., Any], x: Any) -> Sparsity:
-        """The pattern of a function of NumPy, read off one call: that of every x which takes the same branches.
+        """The pattern of a function read off one call: that of every x which takes the same branches.
+
+        ``np.where``, ``np.maximum`` and ``np.sort`` count with all that they choose from, ``if x[0] > 0`` and ``x[x > 0]`` with
+        what they chose at this x: another x may add to the pattern, as the check in every call finds out.
 
         Parameters
         ----------
         fun : callable
-            Of NumPy functions alone.
-        x : array
+            As the exact method follows it: NumPy, methods and operators of arrays, the array API.
+        x : array, or a tree of arrays
             Of the shape that `fun` takes.
 
         Returns
@@ -139,11 +143,11 @@ class Sparsity:
         Raises
         ------
         TypeError, ValueError
-            Where it cannot be read off; :meth:`detect` remains.
+            Where f cannot be followed, with the line that says so; :meth:`detect` remains.
         """
         from arraydiff.sparse.tracing import trace_pattern
 
-        return cls(trace_pattern(fun, x))
+        return cls(trace_pattern(fun, x), detected=True)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -175,6 +179,15 @@ class Sparsity:
                 self.__dict__["_order"] = known
         return known
 
+    def halves(self, free: np.ndarray) -> Halves:
+        """Where each entry of a Hessian is read off; kept where all parameters are free and it takes little room."""
+        known: Halves | None = self.__dict__.get("_halves") if free.all() else None
+        if known is None:
+            known = halves_of(self.pattern, self.star, free)
+            if self.pattern.nnz <= KEPT and free.all():
+                self.__dict__["_halves"] = known
+        return known
+
     @cached_property
     def tiling(self) -> Tiling:
         """The rows in tiles, for products of the matrix with itself."""
@@ -183,7 +196,7 @@ class Sparsity:
     @property
     def count(self) -> int:
         """Colours of the columns: so many directions are needed."""
-        return int(self.colours.max(initial=-1)) + 1
+        return count_of(self.colours)
 
     @property
     def lower_bound(self) -> int:
@@ -207,13 +220,13 @@ class Sparsity:
     def explain(self) -> str:
         """Size, colours, what makes them many, and what no check can see, in words."""
         m, n = self.shape
-        source = "found from values of the function" if self.detected else "given"
+        source = "found from the function" if self.detected else "given"
         lines = [
             f"Sparsity pattern of a {m} x {n} matrix, {source}: {self.pattern.nnz} entries.",
             f"{self.count} colours of columns; the longest row has {self.lower_bound} entries, {self._verdict()}.",
         ]
         if "star" in self.__dict__:
-            lines.append(f"{int(self.star.max(initial=-1)) + 1} colours where symmetry gives the rest.")
+            lines.append(f"{count_of(self.star)} colours where symmetry gives the rest.")
         if self.dense_rows.size:
             lines.append(self._burden())
         elif 2 * self.count > n > 1:

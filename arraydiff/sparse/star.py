@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from arraydiff.sparse.clashes import NO_COLOUR
+from arraydiff.sparse.clashes import count_of
 from arraydiff.sparse.pattern import Ints, Pattern
 
 
@@ -73,25 +73,25 @@ def recovery(pattern: Pattern, star: Ints) -> Ints:
 
     (i, j) and (j, i) have one source between them, so that what is recovered is symmetric to the last bit.
     """
-    count = int(star.max(initial=NO_COLOUR)) + 1
+    count = count_of(star)
     sources = pattern.rows * count + star[pattern.cols]
-    alone = _alone(sources)
+    single = alone(sources)
     mirror = pattern.by_columns  # the k-th entry by columns is the mirror image of the k-th by rows
-    if not np.all(alone | alone[mirror]):
-        lost = np.argmin(alone | alone[mirror])
+    if not np.all(single | single[mirror]):
+        lost = np.argmin(single | single[mirror])
         raise ValueError(
             f"colours must let each entry be recovered, but entry ({pattern.rows[lost]}, {pattern.cols[lost]}) is never "
             "alone with its colour; leave colours out to have them made"
         )
     upper = pattern.rows <= pattern.cols  # the row of which is asked first, for both
-    mine = np.where(upper, alone, ~alone[mirror])
+    mine = np.where(upper, single, ~single[mirror])
     return np.where(mine, sources, sources[mirror])
 
 
-def _alone(sources: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def alone(sources: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which numbers occur once."""
     order = np.argsort(sources, kind="stable")
     fresh = np.append(np.diff(sources[order], prepend=-1) != 0, True)
-    alone = np.empty(sources.shape, dtype=np.bool_)
-    alone[order] = fresh[:-1] & fresh[1:]
-    return alone
+    once = np.empty(sources.shape, dtype=np.bool_)
+    once[order] = fresh[:-1] & fresh[1:]
+    return once

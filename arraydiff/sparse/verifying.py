@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from arraydiff.seam import Asking
+from arraydiff.sparse.clashes import count_of
 from arraydiff.sparse.colouring import coloured
 from arraydiff.sparse.grouping import NONE, Entries
 from arraydiff.sparse.pattern import Ints, Pattern
@@ -76,7 +77,7 @@ def _residual(place: Place, pattern: Pattern, rows: Ints, step: Step, directions
     colours = coloured(part)
     ratios = [random_sizes(place.base.size, FIRST + number) for number in range(directions)]
     seeds = [
-        Seeds(np.where(fixed, -1, colours), int(np.max(colours, initial=-1)) + 1, [place.base]),
+        Seeds(np.where(fixed, -1, colours), count_of(colours), [place.base]),
         Seeds(np.where(fixed, -1, 0), 1, [place.base * ratio for ratio in ratios]),
     ]
     slopes = yield from moves(place, seeds, rows, step.t, step.central)
@@ -110,7 +111,7 @@ def _missing(residual: Residual, row: int, ratios: Floats, free: Flags) -> int:
     """The one column that explains what is left of a row; -1 where none does, or several."""
     pattern, colours = residual.pattern, residual.colours
     mine = pattern.cols[pattern.indptr[row] : pattern.indptr[row + 1]]
-    taken = np.zeros((ratios.shape[0], int(np.max(colours, initial=-1)) + 2))  # the last: of columns without a colour
+    taken = np.zeros((ratios.shape[0], count_of(colours) + 1))  # the last: of columns without a colour
     taken[:, colours[mine]] = ratios[:, mine]
     way = ratios - taken[:, colours]
     left, tolerance = residual.left[row], residual.tolerance[row]
