@@ -14,13 +14,14 @@ from arraydiff.arguments import Place
 from arraydiff.axes import agreed_size, checked_axes, checked_axis, flat, unflat, zip_arguments
 from arraydiff.backends import Backend, float0_zeros, is_array
 from arraydiff.binding import Bound
-from arraydiff.callables import Transform, add_to
+from arraydiff.callables import Transform
 from arraydiff.engine import Derivative, derivation
 from arraydiff.evaluator import Evaluator
 from arraydiff.explain import Stories
 from arraydiff.record import active_records, unrecorded
 from arraydiff.result import DerivativeResult, HessianResult
 from arraydiff.service import Service
+from arraydiff.telling import add_to
 from arraydiff.together import drive_together, kept, raised
 
 STACKED = ("derivative", "value", "aux", "error_estimate", "step_sizes", "status", "condition", "noise_level")
@@ -137,7 +138,7 @@ def done(transform: Transform, calls: Sequence[Call], alike: bool, lost: Callabl
             errors[i] = derivative
             calls_lost, points_lost = calls_lost + evaluators[i].calls, points_lost + evaluators[i].points
         else:
-            transform._learn(derivative.prepared.reason)
+            transform._learn(bound, derivative.prepared)
             pairs.append((bound, derivative))
     ready = Done(backend, pairs, errors, calls_lost, points_lost, rounds, perf_counter() - started)
     ready.count()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from arraydiff._typing import Array, Namespace, PyTree
@@ -12,6 +13,7 @@ from arraydiff.arguments import (
     Argnums,
     Layout,
     Leaf,
+    Place,
     flatten,
     is_real,
     layout_of,
@@ -21,7 +23,7 @@ from arraydiff.arguments import (
 from arraydiff.backends import Backend, backend_of
 from arraydiff.config import DifferentiationConfig
 from arraydiff.devices import spread_over
-from arraydiff.problem import Call, Problem, is_measured
+from arraydiff.problem import Call, Later, Problem, is_measured
 
 LEFT_OF_ZERO = 2.0**-46
 """Of the largest entry: np.linspace(-1.2, 1.5, 10) has 2e-16 where 0 is meant."""
@@ -51,7 +53,7 @@ class Bound:
 
     problem: Problem
     layout: Layout
-    index: tuple[int, ...]  # the parameters that can move
+    index: Sequence[int]  # the parameters that can move
 
 
 def bind(
@@ -65,6 +67,7 @@ def bind(
     has_aux: bool = False,
     cotangent: Array | None = None,
     complex_refused: str = "",
+    trace_refused: str = "",
 ) -> Bound:
     """The problem that a call poses.
 
@@ -74,29 +77,49 @@ def bind(
         As JAX's transforms do, and for options that do not fit x.
     """
     places = argnums.places(fun, args, kwargs)
-    chosen = [kwargs[place] if isinstance(place, str) else args[place] for place in places]
-    tree = chosen[0] if argnums.single else tuple(chosen)
+    tree = _chosen(argnums, places, args, kwargs)
     backend = backend_of(flatten(tree)[0]).during(config.fixed_stages, (args, kwargs))
     with backend.on_device():
-        layout, arrays = layout_of(backend, tree)
-        layout, arrays = _checked(backend, layout, arrays, rules)
-        call = Call(
-            fun,
-            args,
-            kwargs,
-            places,
-            argnums.single,
-            layout,
-            backend,
-            backend.error_state(),
-            has_aux,
-            config.batch_axis if config.vectorized is True and not is_measured(fun) else None,
-            cotangent,
-        )
+        call, layout, arrays = called(fun, args, kwargs, argnums, config, rules, backend, has_aux, cotangent)
         if config.devices:
             call = spread_over(call, config.devices)
         problem, index = _posed(call, layout, arrays, config, complex_refused)
-    return Bound(problem, layout, index)
+    return Bound(replace(problem, trace_refused=trace_refused) if trace_refused else problem, layout, index)
+
+
+def called(
+    fun: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    argnums: Argnums,
+    config: DifferentiationConfig,
+    rules: Rules,
+    backend: Backend,
+    has_aux: bool,
+    cotangent: Array | None,
+) -> tuple[Call, Layout, list[Array]]:
+    """The call, how its differentiated arguments lie in the flat vector, and those that move, as arrays."""
+    places = argnums.places(fun, args, kwargs)
+    layout, arrays = layout_of(backend, _chosen(argnums, places, args, kwargs))
+    layout, arrays = _checked(backend, layout, arrays, rules)
+    axis = config.batch_axis if config.vectorized is True and not is_measured(fun) else None
+    call = Call(
+        fun, args, kwargs, places, argnums.single, layout, backend, backend.error_state(), has_aux, axis, cotangent
+    )
+    return call, layout, arrays
+
+
+def _chosen(argnums: Argnums, places: Sequence[Place], args: tuple[Any, ...], kwargs: dict[str, Any]) -> PyTree:
+    """The differentiated argument, or a tuple of them."""
+    chosen = tuple(kwargs[place] if isinstance(place, str) else args[place] for place in places)
+    return chosen[0] if argnums.single else chosen
+
+
+def flat_vector(backend: Backend, layout: Layout, arrays: Sequence[Array]) -> tuple[Array, Any, float]:
+    """x (n,), a dtype that is narrower than its own, if any, and the coarser eps."""
+    moving = [leaf for leaf in layout.leaves if leaf.constant is None]
+    dtype, narrow, eps = _precision(backend, moving)
+    return ravel(backend, moving, arrays, dtype), narrow, eps
 
 
 def _checked(backend: Backend, layout: Layout, arrays: Sequence[Array], rules: Rules) -> tuple[Layout, list[Array]]:
@@ -135,28 +158,28 @@ def _checked_leaf(backend: Backend, leaf: Leaf, array: Array, rules: Rules) -> L
 
 def _posed(
     call: Call, layout: Layout, arrays: Sequence[Array], config: DifferentiationConfig, complex_refused: str
-) -> tuple[Problem, tuple[int, ...]]:
+) -> tuple[Problem, Sequence[int]]:
     backend, xp = call.backend, call.backend.xp
     moving = [leaf for leaf in layout.leaves if leaf.constant is None]
-    dtype, narrow, eps = _precision(backend, moving)
-    x = ravel(backend, moving, arrays, dtype)
-    if config.scale is None:
-        scale = _own_scale(backend, moving, x)
-    else:
+    x, narrow, eps = flat_vector(backend, layout, arrays)
+    dtype = x.dtype
+    scale: Array | Callable[[], Array] = partial(_own_scale, backend, moving, x)
+    if config.scale is not None:
         scale = xp.abs(spread(backend, layout, config.scale, "scale", dtype, 1.0))
     step = None
     if config.step_size is not None:
         step = spread(backend, layout, config.step_size, "step_size", dtype, 1.0)
     elif config.relative_step is not None:
+        scale = scale() if callable(scale) else scale
         step = config.relative_step * scale
     lower, upper = _limits(backend, layout, config.bounds, dtype)
-    index = tuple(range(int(x.shape[0])))
+    index: Sequence[int] = range(int(x.shape[0]))
     if lower is not None and upper is not None:
         x, index = _inside(backend, layout, x, lower, upper, eps)
     refused = complex_refused or ("f is itself a numerical derivative" if call.measured else "")
     if layout.has_complex:
         refused = "x is complex already"
-    return Problem(call, x, eps, scale, lower, upper, step, narrow, refused), index
+    return Problem(call, x, eps, Later(scale), lower, upper, step, narrow, refused), index
 
 
 def _own_scale(backend: Backend, leaves: Sequence[Leaf], x: Array) -> Array:
@@ -215,9 +238,9 @@ def _limits(backend: Backend, layout: Layout, bounds: Any, dtype: Any) -> tuple[
 
 def _inside(
     backend: Backend, layout: Layout, x: Array, lower: Array, upper: Array, eps: float
-) -> tuple[Array, tuple[int, ...]]:
+) -> tuple[Array, Sequence[int]]:
     """X clipped where it is outside by rounding, and the parameters that can move."""
-    xp, every = backend.xp, tuple(range(int(x.shape[0])))
+    xp, every = backend.xp, range(int(x.shape[0]))
     if not backend.deferred:  # the common case: all inside, by one look
         inside = xp.sum(xp.astype((x > lower) & (x < upper), backend.index_dtype))
         if backend.read(xp.reshape(inside, (1,))) == [len(every)]:
@@ -227,10 +250,10 @@ def _inside(
     crossed = xp.logical_or(outside, lower > upper)
     pinned, clipped = lower == upper, xp.minimum(xp.maximum(x, lower), upper)
     if backend.deferred:  # a parameter outside makes f NaN, one that is pinned shows in the end
-        return xp.where(crossed, xp.full_like(x, float("nan")), clipped), tuple(range(int(x.shape[0])))
+        return xp.where(crossed, xp.full_like(x, float("nan")), clipped), every
     codes = xp.where(crossed, xp.full_like(x, OUTSIDE), xp.where(pinned, xp.full_like(x, PINNED), xp.zeros_like(x)))
     if backend.read(xp.reshape(xp.astype(xp.sum(codes), xp.int64), (1,))) == [0]:
-        return clipped, tuple(range(int(x.shape[0])))
+        return clipped, every
     read = backend.read(xp.astype(codes, xp.int8))
     if OUTSIDE in read:
         path = layout.path(read.index(OUTSIDE))

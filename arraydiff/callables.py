@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-import sys
 import types
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
-from arraydiff.arguments import Argnums, Layout
+from arraydiff.arguments import Argnums, Layout, flatten
+from arraydiff.backends import is_array
 from arraydiff.batching import batched
 from arraydiff.binding import Bound, Rules, bind, checked_output
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.devices import PerDevice
 from arraydiff.engine import Derivative, Wanted, columns_of, differentiate, elementwise, outside
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
-from arraydiff.evaluator import Failure
 from arraydiff.explain import Names, Story
+from arraydiff.levels import running
 from arraydiff.linear import linear_of, with_linear
 from arraydiff.problem import Batching
-from arraydiff.record import Record, active_records, unrecorded
-from arraydiff.result import DerivativeResult, Status
+from arraydiff.record import active_records, unrecorded
+from arraydiff.recording import matrix
+from arraydiff.result import DerivativeResult
+from arraydiff.seam import Prepared, Tape
+from arraydiff.telling import add_to, doubted, said, users_level
 
 if TYPE_CHECKING:
     from arraydiff.plan import Plan
     from arraydiff.stepping import Stepper
 
-MOST_FAILURES = 3
-"""Exceptions of f that are told of."""
+PLAIN_KINDS = (bool, int, float, complex, str)
+"""Arguments that are told from others by their value."""
 
-PACKAGE = str(Path(__file__).parent)
-LEARNT = ("learnt", "batchings", "learnt_of", "batchings_of", "source", "patterns")
+LEARNT = ("learnt", "batchings", "learnt_of", "batchings_of", "source", "patterns", "unverified", "unchecked", "_rules")
 """Attributes of a transform that change as it is called."""
 
 OF_NO_VALUE: dict[str, Any] = {  # options that change none
@@ -62,6 +64,16 @@ class Options:
 
 
 DEFAULT = DifferentiationConfig()
+PLAIN = tuple(
+    DifferentiationConfig(method=method, verify_trace=False)
+    for method in (DifferentiationMethod.ADAPTIVE, DifferentiationMethod.EXACT)
+)
+
+
+def shortest(options: Options) -> bool:
+    """Whether nothing is asked for that takes more than f followed once."""
+    plain = options.full_output or options.holomorphic or options.out is not None or options.f0 is not None
+    return not plain and options.linear is None and not options.config.verify_trace and options.config in PLAIN
 
 
 def config_of(config: DifferentiationConfig | None, options: dict[str, Any], caller: str) -> DifferentiationConfig:
@@ -98,6 +110,8 @@ class Transform:
     complex_inputs: ClassVar[bool] = False
     complex_outputs: ClassVar[bool] = False
     elementwise: ClassVar[bool] = False
+    cotangent: Array | None = None  # what outputs are summed with
+    nests: ClassVar[bool] = True  # whether it is traced, inside of an f that is
 
     def __init__(self, fun: Callable[..., Any], options: Options) -> None:
         if not callable(fun):
@@ -113,6 +127,7 @@ class Transform:
             f"arguments as {name}. {fun.__doc__ or ''}"
         )
         self.fun, self.options = (PerDevice(fun) if options.config.devices else fun), options
+        self.unverified = self.nests and shortest(options)
         self.learnt: dict[str, str] = {}
         self.batchings: dict[Hashable, Batching] = {}
 
@@ -133,7 +148,17 @@ class Transform:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The derivative as bare arrays, in JAX's structure."""
+        if running():
+            from arraydiff.nested import answer  # which loads what traces
+
+            return answer(self, args, kwargs)
         full = self.options.full_output
+        if self.unverified and not active_records():
+            from arraydiff.nested import unverified
+
+            found = unverified(self, args, kwargs)
+            if found is not None:
+                return found
         bare = not full and self.options.config.unreliable in ("warn", "ignore")
         return self._given(*self._run(args, kwargs, bare), full)
 
@@ -202,12 +227,12 @@ class Transform:
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
             wanted = replace(self._wanted(bound), bare=bare, out=self.options.out if bare else None)
             derivative = differentiate(bound.problem, self.options.config, wanted, self._check_output, self.options.f0)
-        self._noted(derivative)
+        self._noted(bound, derivative)
         return bound, derivative
 
-    def _noted(self, derivative: Derivative) -> None:
+    def _noted(self, bound: Bound, derivative: Derivative) -> None:
         """What it taught, and cost."""
-        self._learn(derivative.prepared.reason)
+        self._learn(bound, derivative.prepared)
         for total in active_records():
             add_to(total, derivative)
 
@@ -219,15 +244,21 @@ class Transform:
             kwargs,
             options.argnums,
             options.config,
-            Rules(self.title, options.holomorphic, options.allow_int, self.complex_inputs),
+            self._rules,
             has_aux=options.has_aux,
             cotangent=cotangent,
             complex_refused=self.learnt.get("complex", ""),
+            trace_refused=self.learnt.get(_untraced(args, kwargs), "") if self.learnt else "",
         )
         if options.config.vectorized != "auto":
             return bound
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
             return replace(bound, problem=batched(bound.problem, options.config, self.batchings, self._check_output))
+
+    @functools.cached_property
+    def _rules(self) -> Rules:
+        options = self.options
+        return Rules(self.title, options.holomorphic, options.allow_int, self.complex_inputs)
 
     def _wanted(self, bound: Bound) -> Wanted:
         """What is asked of the engine."""
@@ -235,7 +266,19 @@ class Transform:
         linear = linear_of(bound, self.options.argnums, self.options.linear)
         return with_linear(wanted, linear, self.options.config)
 
-    def _index(self, bound: Bound) -> tuple[int, ...]:
+    @functools.cached_property
+    def unchecked(self) -> Transform:
+        """The same without the check against plain f."""
+        made = copy.copy(self)
+        made.options = replace(self.options, config=replace(self.options.config, verify_trace=False))
+        made.unverified = self.nests and shortest(made.options)
+        return made
+
+    def _traced(self, bound: Bound, tape: Tape) -> Any:
+        """The columns (m, n) of f that was traced a level higher."""
+        return matrix(bound.problem.backend.below, tape, bound.problem.n)
+
+    def _index(self, bound: Bound) -> Sequence[int]:
         """The directions that are needed."""
         if not self.options.holomorphic:
             return bound.index
@@ -253,7 +296,10 @@ class Transform:
             complex_outputs=self.complex_outputs,
         )
 
-    def _learn(self, reason: str) -> None:
+    def _learn(self, bound: Bound, prepared: Prepared) -> None:
+        reason = prepared.reason.rpartition("; ")[2]
+        if prepared.untraced:
+            self.learnt[_untraced(bound.problem.call.args, bound.problem.call.kwargs)] = prepared.untraced
         if reason.startswith("f does not take complex numbers (") and (
             "TypeError" in reason or "ComplexWarning" in reason
         ):
@@ -367,7 +413,16 @@ class Transform:
         return out
 
     def _value(self, bound: Bound, derivative: Derivative) -> PyTree:
-        return assembly.value(bound.problem.backend, derivative.output.layout, derivative.prepared.value)
+        return assembly.value(bound.problem.backend, derivative.output.layout, derivative.value)
+
+
+def _untraced(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """The name under which is learnt that f cannot be followed, for arguments of these shapes and values."""
+    leaves, structure = flatten((args, kwargs))
+    told = [
+        str(leaf.shape) if is_array(leaf) else leaf if isinstance(leaf, PLAIN_KINDS) else type(leaf) for leaf in leaves
+    ]
+    return f"traced {structure} {told}"
 
 
 def _blanked(derivative: Derivative) -> Array:
@@ -375,75 +430,3 @@ def _blanked(derivative: Derivative) -> Array:
     columns, xp = derivative.dense.columns, derivative.problem.xp
     assert derivative.judged is not None
     return xp.where(derivative.judged.mask(), xp.full_like(columns, float("nan")), columns)
-
-
-def users_level() -> int:
-    """The stacklevel of the first frame outside the package: the user's line."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-REASONS = {
-    "bar": "some error bars are wider than error_tolerance (1e-3 where not given) allows: give scale= or noise=, or make f more "
-    "exact.",
-}
-
-
-def doubted(derivative: Derivative) -> list[str]:
-    """Why entries are not vouched for: constant texts, so that Python's warning filters fold them."""
-    return reasons_of(derivative.doubts, derivative.prepared.notes)
-
-
-def reasons_of(doubts: Iterable[str], notes: Iterable[str], entries: str = "entries") -> list[str]:
-    """The same by the names of flags and "bar", and by what is to be said of x."""
-    reasons = [REASONS.get(name) or f"some {entries} are {name}: {Status[name].remedy}." for name in doubts]
-    return reasons + [f"{note}." for note in notes]
-
-
-def said(bound: Bound, derivative: Derivative) -> list[str]:
-    """What a user should hear, with counts and places."""
-    texts = list(derivative.prepared.notes)
-    texts += counts_and_places(bound.layout, derivative.doubts, derivative.evaluator.failures)
-    if derivative.evaluator.exhausted:
-        texts.append("max_evaluations is spent; raise it for the entries that are UNRESOLVED")
-    return texts
-
-
-def counts_and_places(
-    layout: Layout, doubts: Mapping[str, int], failures: Sequence[Failure], of_what: str = ""
-) -> list[str]:
-    """How many entries are doubtful, and where f raised."""
-    texts = []
-    for name, count in doubts.items():
-        what = "with an error bar that is too wide" if name == "bar" else f"flagged {name}"
-        texts.append(f"{count} {'entry' if count == 1 else 'entries'}{of_what} {what}")
-    for failure in failures[:MOST_FAILURES]:
-        near = f" near x{layout.path(failure.parameter)}" if failure.parameter is not None else ""
-        text = str(failure.error).splitlines()[0] if str(failure.error) else ""
-        texts.append(f"f raised {type(failure.error).__name__}{near}: {text}; set bounds, or scale x there")
-    return texts
-
-
-def add_to(total: Record, derivative: Derivative) -> None:
-    """Count a derivative in an open record."""
-    backend, evaluator = derivative.problem.backend, derivative.evaluator
-    prepared = derivative.prepared
-    total.add(evaluator, derivative.time, prepared.method.value, filter(None, [prepared.reason]))
-    if backend.deferred:
-        return
-    with backend.on_device(), backend.quietly():
-        total.doubt(sum(derivative.doubts.values()), _worst_bar(derivative))
-
-
-def _worst_bar(derivative: Derivative) -> float:
-    """The largest error bar over the largest value, 0 where there is none."""
-    xp, dense = derivative.problem.xp, derivative.dense
-    if dense.watch is not None:
-        return derivative.problem.backend.number(dense.watch.worst_bar())
-    if not (dense.columns.shape[0] and dense.columns.shape[1]):
-        return 0.0
-    size = xp.max(xp.where(xp.isfinite(dense.columns), xp.abs(dense.columns), xp.zeros_like(dense.columns)))
-    bar = xp.max(xp.where(xp.isfinite(dense.error), dense.error, xp.zeros_like(dense.error)))
-    return derivative.problem.backend.number(bar / xp.where(size > 0, size, xp.full_like(size, float("inf"))))

@@ -62,4 +62,4 @@ def direction(prepared: Prepared) -> int:
 
 def beside_all(prepared: Prepared) -> int:
     """Bytes kept for all directions."""
-    return NUMBER * KEPT_ARRAYS * int(prepared.value.shape[0])
+    return NUMBER * KEPT_ARRAYS * int(prepared.value.shape[0]) + prepared.held

@@ -138,6 +138,12 @@ def not_writable(out: Any) -> str:
     return "" if is_real(there, out.dtype) else f"this one holds {out.dtype}"
 
 
+def is_every(index: Sequence[int], size: int) -> bool:
+    """Whether these are all of so many, in order."""
+    every = range(size)
+    return index == every if isinstance(index, range) else tuple(index) == tuple(every)
+
+
 def _place(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Of an entry of an array that is counted along its rows."""
     places = []
@@ -166,7 +172,7 @@ class InOrder:
         """(n,) zero where a parameter cannot move."""
         xp, problem = self.problem.xp, self.problem
         none = xp.zeros((1,), dtype=problem.x.dtype, device=problem.backend.device)
-        if self.done == self.size and self.steps and tuple(self.index) == tuple(range(self.size)):
+        if self.done == self.size and self.steps and is_every(self.index, self.size):
             return xp.astype(self.steps[0] if len(self.steps) == 1 else xp.concat(self.steps), problem.x.dtype)
         place = {parameter: i for i, parameter in enumerate(self.index[: self.done])}
         slots = problem.backend.indices([place.get(i, self.done) for i in range(self.size)])

@@ -13,7 +13,7 @@ from arraydiff.memory import not_a_size
 __all__ = ["DifferentiationConfig", "DifferentiationMethod"]
 
 ORDERS = {"central": (2, 4, 6, 8), "forward": (1, 2), "backward": (1, 2)}
-LATER = ("sparsity", "verify_pattern", "terms", "gradient", "f0", "verify_trace", "in_axes")
+LATER = ("sparsity", "verify_pattern", "terms", "gradient", "f0", "in_axes")
 LONGEST_SHOWN = 8
 UNRELIABLE = ("warn", "raise", "nan", "ignore")
 
@@ -186,6 +186,10 @@ class DifferentiationConfig:
         doc="absolute noise (standard deviation) of f: a number, an array, a callable of x; None: exact; 'auto': measured",
     )
     opaque: bool = option(False, _flag, doc="True: f sees plain real arrays only, one point a call unless vectorized")
+    trace: bool = option(True, _flag, doc="False: f is asked for values alone, and never followed with what records it")
+    verify_trace: bool = option(
+        True, _flag, doc="hold what tracing gives to plain f: its value, and its derivative along one random direction"
+    )
     complex_step_threshold: float = option(
         1e-9, _positive, doc="largest relative disagreement of the certificate of the complex step"
     )
@@ -265,13 +269,10 @@ class DifferentiationConfig:
 
 def _method(value: Any) -> DifferentiationMethod:
     try:
-        method = DifferentiationMethod(value)
+        return DifferentiationMethod(value)
     except ValueError:
         names = ", ".join(repr(m.value) for m in DifferentiationMethod)
         raise ValueError(f"method wants one of {names}, got {value!r}") from None
-    if method is DifferentiationMethod.EXACT:
-        raise ValueError("method 'exact' is not served yet: leave it out, 'adaptive' takes the most accurate method")
-    return method
 
 
 def _check_order(method: DifferentiationMethod, order: int | None) -> None:
@@ -286,6 +287,8 @@ def _check_order(method: DifferentiationMethod, order: int | None) -> None:
 
 
 def _check_together(config: DifferentiationConfig) -> None:
+    if config.method is DifferentiationMethod.EXACT and (config.opaque or not config.trace):
+        raise ValueError("method='exact' follows f, which opaque=True and trace=False rule out: leave one of them out")
     if config.step_size is not None and config.relative_step is not None:
         raise ValueError("step_size and relative_step exclude each other: leave one out")
     if config.min_step is not None and config.max_step is not None and config.min_step > config.max_step:

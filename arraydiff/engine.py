@@ -13,7 +13,7 @@ from arraydiff._typing import Array, Namespace
 from arraydiff.arguments import Layout
 from arraydiff.backends import Backend
 from arraydiff.chunking import beside_all, chunk_size, direction, fitting
-from arraydiff.collectors import Collector, Dense, DenseCollector, Outside, ValuesCollector, not_writable
+from arraydiff.collectors import Collector, Dense, DenseCollector, Outside, ValuesCollector, is_every, not_writable
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Elementwise, Lines, Tangents, x_itself
 from arraydiff.errors import OnePointTooLarge
@@ -60,6 +60,8 @@ class Derivative:
         """How many entries are not vouched for, by flag and by "bar"; the one read at the end, none where values come later."""
         if self.problem.backend.deferred:
             return {}
+        if self.prepared.vouched and not self.prepared.heard:
+            return {}
         if self.dense.watch is not None:
             return self.dense.watch.doubts()
         assert self.judged is not None
@@ -67,6 +69,11 @@ class Derivative:
         for name, count in ({} if self.beside is None else self.beside.judged.counts()).items():
             counts[name] = counts.get(name, 0) + count
         return counts
+
+    @property
+    def value(self) -> Array:
+        """(m,) f(x)."""
+        return self.prepared.value
 
     @property
     def output(self) -> Output:
@@ -80,7 +87,7 @@ MakeLines = Callable[[Problem, Sequence[int]], Lines]
 
 def columns_of(problem: Problem, index: Sequence[int]) -> Lines:
     """Identity columns."""
-    return Columns(problem, tuple(index))
+    return Columns(problem, index)
 
 
 def elementwise(problem: Problem, index: Sequence[int]) -> Lines:
@@ -148,10 +155,11 @@ def derivation(
         dense = _pinned(problem, dense) if problem.backend.deferred and wanted.size is None else dense
         columns, steps, error, status = problem.backend.computed(dense.columns, dense.steps, dense.error, dense.status)
         dense = Dense(columns, steps, error, status, least=dense.least)
-        scale = problem.scale if wanted.size is None or wanted.spread is not None else None
-        judged = Judged(
-            problem.backend, tolerance(config), dense.columns, dense.error, dense.status, scale, dense.least
-        )
+        if not (prepared.vouched and not prepared.heard):
+            scale = problem.scale if wanted.size is None or wanted.spread is not None else None
+            judged = Judged(
+                problem.backend, tolerance(config), dense.columns, dense.error, dense.status, scale, dense.least
+            )
     beside = None if wanted.beside is None else _beside_it(problem, config, wanted.beside(problem, prepared))
     return Derivative(problem, prepared, evaluator, dense, judged, perf_counter() - started, beside=beside)
 
@@ -174,9 +182,20 @@ def streamed(
     """The strategy prepared, and what the collector made of all chunks."""
     prepared = yield from opened(problem, config, wanted, evaluator)
     collector = collector_of(prepared)
+    if (
+        prepared.whole is not None
+        and wanted.push is None
+        and wanted.make is columns_of
+        and is_every(wanted.index, problem.n)
+    ):
+        collector.consume(prepared.whole)
+        return prepared, collector.finish()
     notes = yield from (wanted.push or pushed_on)(problem, config, prepared, wanted, evaluator, collector)
     unless_all_failed(evaluator)
-    return replace(prepared, notes=(*prepared.notes, *notes)), collector.finish()
+    if notes or prepared.heard:
+        reason = "; ".join(filter(None, (prepared.reason, *prepared.heard)))
+        prepared = replace(prepared, reason=reason, notes=(*prepared.notes, *notes))
+    return prepared, collector.finish()
 
 
 def opened(problem: Problem, config: DifferentiationConfig, wanted: Wanted, evaluator: Evaluator) -> Rounds[Prepared]:
@@ -185,7 +204,8 @@ def opened(problem: Problem, config: DifferentiationConfig, wanted: Wanted, eval
         problem.backend.refuse(f"method={config.method.value!r}")
     strategy = wanted.strategy or (strategy_of(config) if wanted.index else Richardson())  # f(x) is all that is wanted
     strategy = hosted(strategy, problem.backend)
-    problem = replace(problem, directions=max(len(wanted.index), 1))  # of one parameter there are no pairs
+    bars = not wanted.bare or config.error_tolerance is not None
+    problem = problem.asked(max(len(wanted.index), 1), bars)  # of one parameter there are no pairs
     if evaluator.crew is not None and evaluator.looks_ahead and wanted.index:
         lines = wanted.make(problem, wanted.index)
         evaluator.ahead = foreseen(strategy, problem, config, lines, evaluator.crew.width)

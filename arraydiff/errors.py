@@ -55,6 +55,16 @@ class SparsityError(ValueError):
         self.rows, self.gap = tuple(rows), gap
 
 
+def released(error: Exception) -> None:
+    """Of an exception that is kept while something else goes on: what f had made when it was raised is held no longer."""
+    cause: BaseException | None = error
+    seen = set[int]()  # they may go round: f may raise again what it caught
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
+
+
 class BudgetSpent(Exception):
     """max_evaluations is reached: points were left out."""
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from arraydiff._typing import Array
 from arraydiff.arguments import Layout, is_complex
-from arraydiff.backends import Backend, backend_of
+from arraydiff.backends import Backend
 from arraydiff.batching import gave_up, same_branch
 from arraydiff.config import DifferentiationConfig
 from arraydiff.devices import SpreadCall
@@ -18,9 +17,11 @@ from arraydiff.errors import BudgetSpent, OnePointTooLarge
 from arraydiff.guarding import Sent, strictly
 from arraydiff.keeping import Kept
 from arraydiff.memory import BY_HEART, budget
+from arraydiff.outputs import Failure, NotAsked, alike, joined, width
 from arraydiff.problem import Answer, Call, Guarded, Output, Problem
+from arraydiff.recording import record
 from arraydiff.rounds import Round, lockstep, points_of, sent
-from arraydiff.seam import Asking, Points, Rounds, Task, Values
+from arraydiff.seam import Asking, Points, Recorded, Recording, Rounds, Task, Values
 from arraydiff.service import Service
 
 if TYPE_CHECKING:
@@ -33,18 +34,6 @@ QUICK = 1e-3
 """Seconds: a call that takes less has not filled the memory, and to ask the system takes a share of that."""
 
 T = TypeVar("T")
-
-
-class NotAsked(TypeError):
-    """Stands in the place of values that f was not asked for."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An exception of f at a displaced point, kept."""
-
-    parameter: int | None  # which entry of the flat x was displaced; None: several
-    error: Exception
 
 
 class Evaluator:
@@ -82,7 +71,7 @@ class Evaluator:
         self.ahead: list[Points] = []  # what will be asked for, to go out with the first round
         self.failures: list[Failure] = []  # at displaced real points
         self.output: Output | None = None  # at x
-        self.given: Output | None = None  # at x, by the user
+        self.given: Output | None = None  # at x, where it is known: it is not evaluated then
 
     def know(self, f0: Any) -> None:
         """F(x), given by the user: it is not evaluated where points go one by one."""
@@ -136,9 +125,30 @@ class Evaluator:
             self.kept.early.clear()
             self.kept.settle()
 
-    def evaluate(self, wanted: Sequence[Points]) -> list[Values]:
-        """One round: f at all points wanted."""
-        return self.finish(wanted, self.refused(wanted) or self.called(wanted, self.begin(wanted)))
+    def evaluate(self, wanted: Sequence[Any]) -> list[Any]:
+        """One round: f at all points wanted, or recorded."""
+        return self.recorded(wanted) or self.finish(
+            wanted, self.refused(wanted) or self.called(wanted, self.begin(wanted))
+        )
+
+    def recorded(self, wanted: Sequence[Any]) -> list[Recorded | Exception] | None:
+        """F recorded where that is wanted; None where points are."""
+        return [self._recorded(one) for one in wanted] if isinstance(wanted[0], Recording) else None
+
+    def _recorded(self, wanted: Recording) -> Recorded | Exception:
+        if self.begin([wanted]) == [0]:
+            return BudgetSpent(f"max_evaluations={self.max_evaluations} is spent")
+        self.waited, self.calls, self.points = True, self.calls + 1, self.points + 1
+        answer = record(self.call, wanted)
+        if self.progress is not None:
+            self.progress.tick(1)
+        if isinstance(answer, Exception):
+            return answer
+        if self.output is None:
+            self._keep_origin(answer[1])
+        elif not alike(answer[1], self.output):
+            return TypeError("f gives another structure, or other shapes, to what records it than to plain arrays")
+        return answer[0]
 
     def refused(self, wanted: Sequence[Points]) -> list[list[Output | Exception]] | None:
         """The answers to complex points that need not be asked, since f gives complex numbers anyway."""
@@ -146,7 +156,7 @@ class Evaluator:
             return [[NotAsked("f returns complex numbers")] for _ in wanted]
         return None
 
-    def begin(self, wanted: Sequence[Points]) -> list[int]:
+    def begin(self, wanted: Sequence[Points | Recording]) -> list[int]:
         """Count a round: how many points of each may be evaluated."""
         self.rounds, self.waited = self.rounds + 1, self.kept is None
         counts = [self._affordable(points.count) for points in wanted]
@@ -261,17 +271,20 @@ class Evaluator:
         """All points in one call; where it raises, one by one."""
         if count == 0:
             return []
+        first = [self.given] if points.starts_at_x and self.given is not None else []
         if points.starts_at_x and count == 1:
-            return [self._at_x(points.block(0, 1))]
+            return [*first] or [self._at_x(points.block(0, 1))]
+        left = count - len(first)
         with strictly(self.backend, points.is_complex):
-            output = self._at_once(points, count)
-        if not isinstance(output, Exception) or count == 1:
-            return [output]
+            output = self._at_once(points, len(first), count)
+        if not isinstance(output, Exception) or left == 1:
+            return [*first, output]
         if points.is_complex:  # f does not take complex numbers, whichever they are
             self.calls -= count - 1  # it was one call that failed for all of them
             return [output] * count
-        self.calls, self.points = self.calls + 1, self.points + count  # seen by f in the call that raised
-        first = [self._at_x(points.block(0, 1))] if points.starts_at_x else []
+        self.calls, self.points = self.calls + 1, self.points + left  # seen by f in the call that raised
+        if points.starts_at_x and not first:
+            first = [self._at_x(points.block(0, 1))]
         with strictly(self.backend, points.is_complex):
             return [*first, *(self._ask(points.block(j, j + 1)) for j in range(len(first), count))]
 
@@ -281,20 +294,20 @@ class Evaluator:
             return []
         at_x = self._at_x(points.column(0)) if points.starts_at_x else None
         with strictly(self.backend, points.is_complex):
-            block = self._at_once(points, count)
+            block = self._at_once(points, 0, count)
         if isinstance(block, Output) and (at_x is None or same_branch(self.backend, block.values, at_x.values)):
             if at_x is None:
                 return [block]
-            self.calls, self.points = self.calls + 1, self.points + 1  # x alone
+            self.calls, self.points = self.calls + at_x.calls, self.points + at_x.points  # x alone
             return [block._replace(layout=at_x.layout, aux=at_x.aux)]
         self.calls, self.points = self.calls + 1, self.points + count  # in the block
         self._take_call(self.call.batched(gave_up(block)))
         return self._one_by_one(points, count, at_x)
 
-    def _at_once(self, points: Points, count: int) -> Output | Exception:
-        """All points in one call; where memory runs out, in halves, whose values are joined again."""
+    def _at_once(self, points: Points, first: int, count: int) -> Output | Exception:
+        """Points first..count in one call; where memory runs out, in halves, whose values are joined again."""
         pieces: list[Output] = []
-        waiting = [(0, count)]
+        waiting = [(first, count)]
         while waiting:
             start, stop = waiting.pop()
             fits = self.fits is None or stop - start <= self.fits
@@ -354,7 +367,7 @@ class Evaluator:
         failure = self._count(points, outputs, good)
         if points.starts_at_x:
             self._keep_origin(outputs[0])
-        short = points.count - len(outputs) + sum([1 - _width(output) for output in good])
+        short = points.count - len(outputs) + sum([1 - width(output) for output in good])
         if failure is None and short:
             failure = BudgetSpent(f"max_evaluations={self.max_evaluations} is spent")
         noise = None
@@ -365,11 +378,12 @@ class Evaluator:
         return Values(self.backend.settle(self._joined(points, outputs, good, short)), noise, failure, short)
 
     def _keep_origin(self, output: Output | Exception) -> None:
+        """F(x), which is not evaluated again."""
         if isinstance(output, Exception):
             raise output
         if self.check is not None:
             self.check(self.backend, output.layout)
-        self.output = output
+        self.output, self.given = output, output._replace(calls=0, points=0)
 
     def _count(self, points: Points, outputs: list[Output | Exception], good: list[Output]) -> Exception | None:
         """The first failure, if any."""
@@ -434,17 +448,3 @@ def measured(asked: Sequence[tuple[Evaluator, Points, int]]) -> list[list[Output
             [one for start in range(0, len(points), most) for one in first.call.many(points[start : start + most])]
         )
     return [[next(got) for _ in range(count)] for _, _, count in asked]
-
-
-def joined(pieces: Sequence[Output]) -> Output:
-    """What several calls gave for parts of a block, as if it were one."""
-    there = backend_of([pieces[0].values])
-    with there.on_device():  # of several devices, that of the block
-        values = there.xp.concat([piece.values for piece in pieces], axis=1)
-    calls, points = sum(piece.calls for piece in pieces), sum(piece.points for piece in pieces)
-    return pieces[0]._replace(values=values, calls=calls, points=points)
-
-
-def _width(output: Output) -> int:
-    """How many points an answer is for."""
-    return 1 if output.values.ndim == 1 else int(output.values.shape[1])

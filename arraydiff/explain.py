@@ -18,6 +18,7 @@ SHOWN = 5
 """Doubtful entries that are listed."""
 
 CLAIMS = {
+    DifferentiationMethod.EXACT: "meant to hold in 95 % of entries",
     DifferentiationMethod.COMPLEX_STEP: "meant to hold in 95 % of entries",
     DifferentiationMethod.RICHARDSON: "meant to hold in 95 % of entries",
 }

@@ -68,6 +68,8 @@ def linear_of(bound: Bound, argnums: Argnums, paths: Any) -> tuple[int, ...]:
 
 def with_linear(wanted: Wanted, linear: Sequence[int], config: DifferentiationConfig) -> Wanted:
     """The same derivative, some of its columns by one difference each."""
+    if not linear:
+        return wanted
     some = set(linear)
     straight, curved = (tuple(i for i in wanted.index if (i in some) is one) for one in (True, False))
     if not straight:

@@ -13,7 +13,7 @@ from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums
 from arraydiff.blocks import Parts, WithBlock
-from arraydiff.callables import Options, Transform, config_of, users_level
+from arraydiff.callables import Options, Transform, config_of
 from arraydiff.config import DifferentiationConfig
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
 from arraydiff.normal_block import NormalBlock
@@ -22,6 +22,7 @@ from arraydiff.record import active_records, unrecorded
 from arraydiff.result import DerivativeResult, JacobianResult, named
 from arraydiff.service import Service
 from arraydiff.tally import Normal, NormalStory, Tally, methods, worst
+from arraydiff.telling import users_level
 from arraydiff.weights import weights_of
 
 if TYPE_CHECKING:

@@ -69,7 +69,7 @@ class NormalBlock(Transform):
             prepared, sums, steps = self._products(bound, config, evaluator, root)
             value = assembly.value(problem.backend, evaluator.base.layout, prepared.value) if keep else None
             tally.take(evaluator, prepared, sums, steps, perf_counter() - started)
-        self._learn(prepared.reason)
+        self._learn(bound, prepared)
         return bound, value
 
     def _products(

@@ -7,13 +7,14 @@ reuse its buffers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from arraydiff._typing import Array, Namespace, PyTree
 from arraydiff.arguments import Layout, Leaf, Place, array_layout, flatten, is_complex, is_real, layout_of, unflatten
-from arraydiff.backends import Backend
+from arraydiff.backends import Backend, is_array
 
 
 @runtime_checkable
@@ -115,10 +116,29 @@ class Call:
 
     def followed(self, point: Any) -> Followed:
         """F at a point that is traced (`exact.traced` calls this): its outputs as one traced array, in the layout of `Output`."""
-        call = replace(self, backend=replace(self.backend, xp=point.__array_namespace__()))
-        args, kwargs = call._arguments(point)
+        if self.plain and self.cotangent is None and not self.has_aux and self.batch_axis is None:
+            args, kwargs = self._placed((point,))
+            value = self.fun(*args, **kwargs)
+            if is_traced(value) and is_real(self.backend, value.dtype):
+                return Followed(value.reshape(-1), array_layout(self.backend.xp, tuple(value.shape), value.dtype))
+            return Followed(*_traced_output(self._beside(point).backend, value, point))
+        call = self._beside(point)
+        in_block = self.batch_axis is not None and self.batching is None  # f takes nothing else than blocks
+        args, kwargs = call._arguments(point[:, None] if in_block else point)
         value, aux = self._parted(self.fun(*args, **kwargs))
-        return Followed(*_traced_output(call.backend, value, point), untraced(aux))
+        if in_block:
+            value = _of_one(value, -1 if self.batch_axis != 0 else 0)
+        values, layout = _traced_output(call.backend, value, point)
+        if self.cotangent is not None:
+            values = call.backend.xp.reshape(call.backend.xp.sum(self.cotangent * values), (1,))
+            layout = _one_number(layout, point)
+        return Followed(values, layout, untraced(aux) if is_traced(point) else None)
+
+    def _beside(self, point: Any) -> Call:
+        """The same with the namespace of what is traced."""
+        return (
+            replace(self, backend=replace(self.backend, xp=point.__array_namespace__())) if is_traced(point) else self
+        )
 
     @cached_property
     def _vmapped(self) -> Callable[[Array], PyTree] | None:
@@ -244,8 +264,7 @@ class Call:
         xp = self.backend.xp
         weights = xp.astype(self.cotangent, values.dtype)
         total = xp.sum((weights if points.ndim == 1 else weights[:, None]) * values, axis=0, keepdims=True)
-        scalar = Layout(None, (Leaf((), layout.leaves[0].dtype if layout.leaves else points.dtype),))
-        return Output(total, scalar, aux, points=points_in(points))
+        return Output(total, _one_number(layout, points), aux, points=points_in(points))
 
     def _unbatch(self, layout: Layout, arrays: list[Array], k: int) -> tuple[Layout, list[Array]]:
         leaves, moved = [], []
@@ -271,14 +290,23 @@ class Followed(NamedTuple):
     aux: Any = None
 
 
-def _traced_output(backend: Backend, value: PyTree, point: Any) -> tuple[Any, Layout]:
-    from arraydiff.exact import as_array
+def _one_number(layout: Layout, points: Any) -> Layout:
+    """Of outputs that are summed with a cotangent."""
+    return Layout(None, (Leaf((), layout.leaves[0].dtype if layout.leaves else points.dtype),))
 
+
+def _of_one(value: PyTree, axis: int) -> PyTree:
+    """What a vectorised f gave for a block of one point, without the axis of points."""
+    leaves, structure = flatten(value)
+    return unflatten(structure, [leaf[0, ...] if axis == 0 else leaf[..., 0] for leaf in leaves])
+
+
+def _traced_output(backend: Backend, value: PyTree, point: Any) -> tuple[Any, Layout]:
     xp = backend.xp
     leaves, structure = flatten(value)
     specs, parts = [], []
     for leaf in leaves:
-        array = as_array(leaf, point)
+        array = _recorded_leaf(backend, leaf, point)
         spec = Leaf(tuple(array.shape), array.dtype, is_complex(backend, array.dtype))
         flat = xp.reshape(array, (-1,))
         if not (spec.is_complex or is_real(backend, spec.dtype)):
@@ -286,6 +314,19 @@ def _traced_output(backend: Backend, value: PyTree, point: Any) -> tuple[Any, La
         parts += [xp.real(flat), xp.imag(flat)] if spec.is_complex else [flat]
         specs.append(spec)
     return parts[0] if len(parts) == 1 else xp.concat(parts), Layout(structure, tuple(specs))
+
+
+def is_traced(point: Any) -> bool:
+    """Whether we trace it, and not the library that it is of."""
+    return type(point).__name__ == "Tracer" and type(point).__module__ == "arraydiff.exact.trace"
+
+
+def _recorded_leaf(backend: Backend, leaf: Any, point: Any) -> Any:
+    if not is_traced(point):
+        return leaf if is_array(leaf) else backend.asarray(leaf)
+    from arraydiff.exact import as_array
+
+    return as_array(leaf, point)
 
 
 def untraced(tree: PyTree) -> PyTree:
@@ -327,6 +368,21 @@ def layout_of_output(backend: Backend, value: PyTree) -> tuple[Layout, list[Arra
         raise TypeError(f"f must return floats or arrays of x's library, got {kinds}: {error}") from error
 
 
+class Later:
+    """An array that is made when it is asked for first."""
+
+    def __init__(self, made: Array | Callable[[], Array]) -> None:
+        self._make = made if callable(made) else None
+        self._made = None if callable(made) else made
+
+    def __call__(self) -> Array:
+        """The array."""
+        if self._made is None:
+            assert self._make is not None
+            self._made = self._make()
+        return self._made
+
+
 @dataclass(frozen=True)
 class Problem:
     """f, where it is differentiated, and what the user knows about x."""
@@ -334,13 +390,27 @@ class Problem:
     call: Call
     x: Array  # (n,) real, never handed to f itself
     eps: float  # of the coarsest dtype among the arguments
-    scale: Array  # (n,) > 0
+    scaling: Later  # of `scale`, which exact derivatives need no sight of
     lower: Array | None = None  # (n,)
     upper: Array | None = None
     step: Array | None = None  # (n,) where the user gave steps
     narrow: Any = None  # the dtype that f's arguments are cast to, where it is narrower than x's
     complex_refused: str = ""  # why f cannot be asked at complex points, where that is known
+    trace_refused: str = ""  # why f cannot be followed, where that is known
     directions: int = 1  # how many derivatives are wanted in all: what is learnt once is shared by them
+    bars: bool = True  # whether somebody looks at bars: else they only have to be safe
+
+    def asked(self, directions: int, bars: bool) -> Problem:
+        """For so many directions, and bars that somebody looks at, or not."""
+        asked = copy(self)  # `replace` takes as long as a small f
+        object.__setattr__(asked, "directions", directions)
+        object.__setattr__(asked, "bars", bars)
+        return asked
+
+    @property
+    def scale(self) -> Array:
+        """(n,) > 0: the typical size of each parameter."""
+        return self.scaling()
 
     @property
     def backend(self) -> Backend:

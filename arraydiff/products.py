@@ -15,6 +15,7 @@ from arraydiff.callables import Options, Transform, config_of, inner_config, out
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import Derivative, Wanted, along, value_at
 from arraydiff.result import DerivativeResult, HessianResult, JacobianResult
+from arraydiff.seam import Tape
 from arraydiff.transforms import Gradient, grad
 
 __all__ = ["hessian_operator", "hvp", "jvp", "vjp"]
@@ -33,6 +34,9 @@ class Tangent(Transform):
 
     def _wanted(self, bound: Bound) -> Wanted:
         return along(tangent_of(bound, self.tangents)[:, None])
+
+    def _traced(self, bound: Bound, tape: Tape) -> Any:
+        return tape.pushforward(tangent_of(bound, self.tangents))[:, None]
 
     def _assembled(self, bound: Bound, outputs: Layout, flat: Array, kind: str) -> PyTree:
         one = Layout(None, (Leaf((), bound.problem.x.dtype),))

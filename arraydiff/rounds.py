@@ -22,7 +22,7 @@ def lockstep(generators: Iterable[Asking[T]]) -> Rounds[list[T]]:
 
     def advance(i: int, generator: Asking[T], given: Values | None) -> None:
         try:
-            waiting[i] = (generator, generator.send(given))  # type: ignore[arg-type]
+            waiting[i] = (generator, generator.send(given))
         except StopIteration as done:
             results[i] = done.value
 

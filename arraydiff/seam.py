@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from arraydiff._typing import Array
 
@@ -123,10 +123,85 @@ class Values:
     short: int = 0  # how many of the last points were left out, because max_evaluations is spent
 
 
-Asking = Generator[Points, Values, T]
-"""A computation that asks for values of f and ends with a T."""
+class Tape(Protocol):
+    """f at x, recorded: what can be pushed along it, or pulled back."""
 
-Rounds = Generator[list[Points], list[Values], T]
+    @property
+    def value(self) -> Array:
+        """(m,) as f gave it."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of large arrays on it, as far as they are counted."""
+
+    @property
+    def notes(self) -> Noted:
+        """What was met on the way."""
+
+    def pullback(self, cotangent: Array, *, keep: bool = False) -> Array:
+        """uᵀ·J, (n,); without `keep` the tape is used up."""
+
+    def pushforward(self, tangent: Array) -> Array:
+        """J·v, (m,)."""
+
+    def shaken(self, units: float) -> Tape | None:
+        """The same operations, each rounded otherwise by so many eps; None where they cannot be done again."""
+
+    def kinked(self) -> Sequence[Touched]:
+        """Which entries of J the kinks touch that f met; to be asked before the tape is used up."""
+
+
+class Touched(Protocol):
+    """A kink that f met, and the entries of J that it touches: those in these rows and in these columns."""
+
+    @property
+    def rows(self) -> Array:
+        """(m,) booleans."""
+
+    @property
+    def columns(self) -> Array:
+        """(n,) booleans."""
+
+
+class Noted(Protocol):
+    """What a derivative at one point does not tell, each with its place in the user's code."""
+
+    @property
+    def kinks(self) -> dict[str, str]:
+        """Where the derivative may not exist."""
+
+    @property
+    def branches(self) -> dict[str, str]:
+        """What was asked of values."""
+
+
+SHAKE = 2.0**6
+"""eps by which operations of a shaken tape are off: far above their own rounding, and small enough to stay linear."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Not points: f is wanted once, at what records it; answered by a `Recorded`, or by what kept f from being followed."""
+
+    x: Array
+    second: bool = False  # the gradient of f is recorded, not f
+    limit: Callable[[], int] | None = None  # bytes that the tape may hold
+    count = 1
+    is_complex = starts_at_x = False
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """f, or its gradient, as it was recorded."""
+
+    tape: Tape
+    value: Array  # (m,) f(x)
+
+
+Asking = Generator[Any, Any, T]
+"""A computation that asks for `Values` of f at `Points`, or for a `Recording`, and ends with a T."""
+
+Rounds = Generator[list[Any], list[Any], T]
 """The same, asking for what several of them want at once: one round a time."""
 
 
@@ -167,6 +242,14 @@ class Prepared:
     beside_first: Pushforward | None = None  # and first derivatives, where `first` is there too
     along: Seen | None = None  # what it saw of a line anyhow, where that was asked for
     bar: Callable[[Lines, Array, Rows], Array] | None = None  # (m, k) of derivatives that are imaginary parts
+    pullback: Callable[[Array], tuple[Array, Array]] | None = (
+        None  # u (m,) to uᵀ·J (n,) and its bars, where f was recorded; where strategies compute
+    )
+    untraced: str = ""  # why f cannot be followed at any x
+    whole: Pushforward | None = None  # all columns of x, where they are there anyhow, and f(x) is finite
+    vouched: bool = False  # every entry is, unless something is heard: nobody has to look
+    held: int = 0  # bytes that it keeps for all directions, beside what is counted in arrays of outputs
+    heard: list[str] = field(default_factory=list)  # what chunks add to the reason as they go
     scatter: tuple[float, Array] | None = (
         None  # a number times (m,): what values of f scatter by, where the noise is not known
     )

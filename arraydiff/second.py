@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from arraydiff import assembly
@@ -13,22 +14,29 @@ from arraydiff.binding import Bound, checked_gradient
 from arraydiff.callables import Options, Transform, config_of, inner_config, outer_config
 from arraydiff.collectors import Dense
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Columns, Lines
-from arraydiff.engine import Beside, Derivative, Wanted
+from arraydiff.directions import Lines
+from arraydiff.engine import Beside, Derivative, Wanted, columns_of
 from arraydiff.explain import Story
+from arraydiff.levels import running
 from arraydiff.pairs import Pairs
 from arraydiff.problem import Problem
 from arraydiff.result import HessianResult
 from arraydiff.seam import Prepared
 from arraydiff.spreading import mirrored, scattered, still
+from arraydiff.strategies.exact_second import ExactSecond
 from arraydiff.strategies.second_order import SecondOrder
 from arraydiff.symmetry import symmetric
 from arraydiff.transforms import ForwardJacobian, Jacobian, only_scalar, over_axes
 
 __all__ = ["hessian", "hessian_diag", "value_and_grad_and_hessian"]
 
-SERVED = (DifferentiationMethod.ADAPTIVE, DifferentiationMethod.COMPLEX_STEP, DifferentiationMethod.RICHARDSON)
-"""Methods that choose their own steps, for second differences; the others difference the gradient, as they are told."""
+SERVED = (
+    DifferentiationMethod.ADAPTIVE,
+    DifferentiationMethod.EXACT,
+    DifferentiationMethod.COMPLEX_STEP,
+    DifferentiationMethod.RICHARDSON,
+)
+"""Methods that choose their own steps, or take none; the others difference the gradient, as they are told."""
 
 
 class Nested(ForwardJacobian):
@@ -72,9 +80,10 @@ class Second(Transform):
     result_type = HessianResult
     complex_outputs = True
     gradient = False  # whether first derivatives are wanted, too
+    nests = False
 
     def _wanted(self, bound: Bound) -> Wanted:
-        frame = Frame(bound.index)
+        frame = partial(columns_of, index=bound.index)
         pairs = self._pairs(bound)
 
         def lines(problem: Problem, index: Sequence[int]) -> Lines:
@@ -83,7 +92,10 @@ class Second(Transform):
         def whole(problem: Problem, prepared: Prepared, dense: Dense) -> Dense:
             return self._spread(problem, bound, prepared, dense)
 
-        strategy = SecondOrder(frame, self.gradient) if bound.index else None  # else f(x) is all that is wanted
+        numerical = SecondOrder(frame, self.gradient)
+        strategy = (
+            ExactSecond(frame, numerical, pairs.count > 0) if bound.index else None
+        )  # else f(x) is all that is wanted
         return Wanted(range(pairs.count), lines, pairs.count, strategy, spread=whole, beside=self._beside(bound))
 
     def _pairs(self, bound: Bound) -> Pairs:
@@ -114,17 +126,6 @@ class Second(Transform):
         )
 
 
-@dataclass(frozen=True)
-class Frame:
-    """The parameters that can move, as lines."""
-
-    index: tuple[int, ...]
-
-    def __call__(self, problem: Problem) -> Lines:
-        """At the x of a problem."""
-        return Columns(problem, self.index)
-
-
 class Hessian(Second):
     """What `hessian` returns."""
 
@@ -134,6 +135,13 @@ class Hessian(Second):
         super().__init__(fun, options)
         self.__wrapped__ = Jacobian(fun, options)  # as in JAX, whose Hessian is a Jacobian of one
         self.rows = rows
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The Hessian; inside of an f that is traced, the Jacobian of a Jacobian."""
+        if running() and self.rows is None:
+            inner = Jacobian(self.fun, self.options)
+            return Nested(inner, self.options)(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
 
     def _rows(self, layout: Layout) -> tuple[Layout, Sequence[int]]:
         """The parameters that rows are of."""
@@ -159,6 +167,8 @@ class Hessian(Second):
 
 class ValueGradientHessian(Hessian):
     """What `value_and_grad_and_hessian` returns."""
+
+    __call__ = Second.__call__  # which is not followed
 
     title, described = "value_and_grad_and_hessian", "Value, gradient and Hessian"
     gradient = True
@@ -248,7 +258,8 @@ def hessian(
 ) -> Any:
     """Hessian: shape of the output, then twice the shape of x; blocks for trees and several arguments, as in JAX.
 
-    Symmetric to the last bit. Where imaginary parts are certified to carry the derivatives of f, second differences are made of
+    Symmetric to the last bit. Where f can be followed its gradient is recorded once, and pushed forward along every parameter:
+    exact to rounding. Else, where imaginary parts are certified to carry the derivatives of f, second differences are made of
     complex points, 2 n (n + 1) of them, and right to about 1e-13 of the largest entry; else of as many real ones, and right to
     1e-8 or better, with more where a bar is worth them. Bounds hold at all points. Parameters, errors and the returned object are
     those of :func:`grad`, with a :class:`HessianResult`, and those below.
@@ -264,8 +275,9 @@ def hessian(
         f(x), if it is known: it is not evaluated then (but in the blocks of a vectorised `fun`). It is of one x: the returned
         object is to be called there alone.
     sparsity : pattern, "detect", "trace" or Sparsity, optional
-        Which entries may differ from 0, as in :func:`jacobian`; one triangle is enough. With `gradient`, which then takes few
-        directions whatever n; or without, at two or four values of `fun` an entry of a triangle. A sparse matrix comes back.
+        Which entries may differ from 0, as in :func:`jacobian`; one triangle is enough. Of an f that is followed, or with
+        `gradient`, it takes few directions whatever n; else two or four values of `fun` an entry of a triangle. A sparse matrix
+        comes back.
     terms : bool, default False
         `fun` returns the terms whose sum is the objective, such as squared residuals. Then the Hessian takes a number of
         evaluations that does not depend on n, and comes back sparse. `sparsity` is the pattern of the terms, terms by

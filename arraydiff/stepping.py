@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from arraydiff._typing import Array
@@ -61,6 +62,7 @@ class Stepper:
         self._transform, self._bound = transform, bound
         problem, config = bound.problem, transform.options.config
         self._backend = problem.backend
+        problem = replace(problem, trace_refused="its points are evaluated elsewhere")
         self._evaluator = Evaluator(problem, config, transform._check_output)
         self._rounds = derivation(problem, config, transform._wanted(bound), self._evaluator)
         self._derivative: Any = None
@@ -151,7 +153,7 @@ class Stepper:
         evaluator.close()
         if evaluator.progress is not None:
             evaluator.progress.close()
-        self._transform._noted(self._derivative)
+        self._transform._noted(self._bound, self._derivative)
 
     def _shown(self, point: Array) -> Any:
         call = self._evaluator.call

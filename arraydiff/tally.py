@@ -10,13 +10,14 @@ from typing import Any
 from arraydiff._typing import Array, PyTree
 from arraydiff.backends import Backend
 from arraydiff.binding import Bound
-from arraydiff.callables import MOST_FAILURES, counts_and_places, reasons_of
 from arraydiff.config import DifferentiationMethod
-from arraydiff.evaluator import Evaluator, Failure
+from arraydiff.evaluator import Evaluator
 from arraydiff.explain import opened
 from arraydiff.gram import FLAGS, Sums
+from arraydiff.outputs import Failure
 from arraydiff.result import UNVOUCHED, DerivativeResult, Status
 from arraydiff.seam import Prepared
+from arraydiff.telling import MOST_FAILURES, counts_and_places, reasons_of
 
 LOST = (
     "some rows of the residual are not finite at x, so the sums are NaN: leave these rows out, or give them weight 0 with "

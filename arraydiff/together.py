@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from arraydiff.chunking import BLOCK_BYTES
 from arraydiff.devices import SpreadCall
@@ -12,7 +12,7 @@ from arraydiff.evaluator import Evaluator, measured
 from arraydiff.guarding import strictly
 from arraydiff.problem import Guarded, Output
 from arraydiff.rounds import Round, sent
-from arraydiff.seam import Points, Rounds, Values
+from arraydiff.seam import Points, Rounds
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ def drive_together(
     `alike`: f is the same function for all of them.  `lost` raises what came up in one of them, or gives what is to stand
     in the place of its result.
     """
-    given: dict[int, list[Values] | None] = dict.fromkeys(range(len(works)))
+    given: dict[int, list[Any] | None] = dict.fromkeys(range(len(works)))
     results: dict[int, T | Exception] = {}
     rounds = 0
     while given:
@@ -53,13 +53,22 @@ def drive_together(
             except Exception as error:  # noqa: BLE001 - whatever f raises costs its own point only
                 results[i] = lost(i, error)
         rounds += bool(wanted)
-        given = {}
+        given = _recorded(evaluators, wanted)
         for i, outputs in _round(evaluators, wanted, alike).items():
             try:
                 given[i] = evaluators[i].finish(wanted[i], outputs)
             except Exception as error:  # noqa: BLE001
                 results[i] = lost(i, error)
     return [results[i] for i in range(len(works))], rounds
+
+
+def _recorded(evaluators: Sequence[Evaluator], wanted: dict[int, list[Any]]) -> dict[int, list[Any] | None]:
+    """What was wanted to be recorded, each problem on its own; taken out of what is wanted."""
+    there = {i: evaluators[i].recorded(asked) for i, asked in wanted.items()}
+    done = {i: answers for i, answers in there.items() if answers is not None}
+    for i in done:
+        del wanted[i]
+    return dict(done)
 
 
 def raised(i: int, error: Exception) -> Exception:

@@ -15,6 +15,7 @@ from arraydiff.callables import Options, Transform, config_of
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import Derivative, Wanted
 from arraydiff.result import DerivativeResult, GradientResult, JacobianResult
+from arraydiff.seam import Tape
 from arraydiff.strategies.higher import Higher, check_method
 
 __all__ = ["derivative", "grad", "jacfwd", "jacobian", "jacrev", "value_and_grad"]
@@ -105,6 +106,9 @@ class Elementwise(Transform):
     def _wanted(self, bound: Bound) -> Wanted:
         wanted = super()._wanted(bound)
         return wanted if self.n == 1 else replace(wanted, strategy=Higher(self.n))
+
+    def _traced(self, bound: Bound, tape: Tape) -> Any:
+        return tape.pushforward(bound.problem.xp.ones_like(bound.problem.x))[None, :]
 
     def _check_output(self, bound_backend: Any, layout: Layout) -> None:
         super()._check_output(bound_backend, layout)
@@ -211,6 +215,7 @@ def grad(
 
     References
     ----------
+    Following code: Griewank & Walther, Evaluating Derivatives, SIAM (2008).
     Complex step: Squire & Trapp, SIAM Rev. 40 (1998) 110. Ladder: Ridders, Adv. Eng. Softw. 4 (1982) 75.
 
     Examples

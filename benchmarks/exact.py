@@ -2,8 +2,7 @@
 
 Times are those of value and gradient over that of one f in plain NumPy; the calls take turns of 2 ms or one call, and the
 shortest of each counts. autograd, torch and JAX get f written for their own arrays; JAX's is compiled, and that is not timed.
-"engine" is tracing alone; the two public calls are `method="exact"` with and without its guards, and stay empty where this
-version does not serve it.
+"engine" is tracing alone; the two public calls are `method="exact"` with and without its guards.
 
 Memory is the most that is held beyond x, in arrays of the size of x, in a process of its own: what NumPy allocates, by
 tracemalloc; of torch and JAX the peak of the resident memory (VmHWM, Linux only), at an n where one array is 64 MB.
@@ -50,7 +49,6 @@ from benchmarks.exact_tools import (
     composed,
     loaded_at_import,
     looped,
-    not_served,
     peak_arrays,
     rosenbrock,
     rosenbrock_of_numpy,
@@ -288,11 +286,7 @@ def run(quick: bool) -> dict[str, Any]:
     ways: dict[str, Callable[[np.ndarray], Any]] = {
         ENGINE: lambda x: traced(rosenbrock_of_numpy, x).pullback(np.float64(1.0))
     }
-    if why := not_served():
-        print(f"method='exact' is not served here ({why}): its columns stay out, and the default call does not trace")
-        tools = {name: tool for name, tool in tools.items() if name not in (UNGUARDED, GUARDED)}
-    else:
-        ways["default"] = ad.grad(rosenbrock_of_numpy, unreliable="ignore")
+    ways["default"] = ad.grad(rosenbrock_of_numpy, unreliable="ignore")
     return {
         "time over f": timed(quick, tools),
         "recording, µs": recording(budget),

@@ -140,17 +140,6 @@ TOOLS: dict[str, tuple[str, Tool]] = {
 
 
 @functools.cache
-def not_served() -> str:
-    """Why method='exact' cannot be called in this version, or ''."""
-    if not hasattr(ad.DifferentiationMethod, "EXACT"):
-        return "there is no such method"
-    try:
-        ad.grad(rosenbrock_of_numpy, method="exact", verify_trace=False)(np.array([0.3, 0.7]))
-    except Exception as error:  # noqa: BLE001 - in which way it is not is told as it comes
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
 def rosenbrock_of_numpy(x: Any) -> Any:
     return rosenbrock(np, x)
 

@@ -11,6 +11,14 @@ import arraydiff as ad
 from tests.helpers import assert_array, assert_like, tonumpy
 from tests.problems import Problem
 
+UNTRACED_NAME = "untraced"
+"""The default where f is not followed: by its values."""
+
+
+def by(method: str) -> dict[str, Any]:
+    """The options that choose it."""
+    return {"trace": False} if method == UNTRACED_NAME else {"method": method}
+
 
 @dataclass(frozen=True)
 class Method:
@@ -29,7 +37,7 @@ class Method:
     @property
     def options(self) -> dict[str, Any]:
         order = {} if self.accuracy is None else {"order": self.accuracy}
-        return {"method": self.name, **order}
+        return {**by(self.name), **order}
 
     def __str__(self) -> str:
         return self.name if self.accuracy is None else f"{self.name}-{self.accuracy}"
@@ -40,12 +48,14 @@ def stencil(name: str, accuracy: int, rtol: float) -> Method:
 
 
 ADAPTIVE = Method("adaptive", 1e-10)
+UNTRACED = Method(UNTRACED_NAME, 1e-10)
+EXACT = Method("exact", 1e-12)
 COMPLEX_STEP = Method("complex_step", 1e-10)  # the ladder's accuracy: it stands in where the certificate is refused
 RICHARDSON = Method("richardson", 1e-10)
 CENTRAL = stencil("central", 2, 1e-8)
 FORWARD = stencil("forward", 1, 1e-6)
 BACKWARD = stencil("backward", 1, 1e-6)
-METHODS = (ADAPTIVE, COMPLEX_STEP, RICHARDSON, CENTRAL, FORWARD, BACKWARD)
+METHODS = (ADAPTIVE, UNTRACED, EXACT, COMPLEX_STEP, RICHARDSON, CENTRAL, FORWARD, BACKWARD)
 HIGHER_ORDERS = (
     stencil("central", 4, 1e-9),
     stencil("central", 6, 1e-9),

@@ -212,6 +212,8 @@ class ndarray(NDArrayOperatorsMixin):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = (None,), **kwargs: Any) -> Any:
+        if any(hasattr(one, "__cupy_override_elementwise_kernel__") for one in inputs):
+            return NotImplemented  # theirs is asked next; CuPy's kernels ask their hook, which does the same
         return _call(ufunc.__name__, getattr(ufunc, method), inputs, kwargs | {"out": out[0]})
 
     def __array_function__(self, func: Any, _types: Any, args: Any, kwargs: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import arraydiff as ad
+from tests.claims import by
 from tests.helpers import Recorder
 
 X = np.array([0.7, -1.3, 2.0])
@@ -52,7 +53,7 @@ def test_every_option_is_described():
     ("options", "named"),
     [
         ({"method": "newton"}, "method"),
-        ({"method": "exact"}, "exact"),
+        ({"method": "exact", "order": 2}, "order"),
         ({"order": 3, "method": "central"}, "order"),
         ({"order": 4, "method": "forward"}, "order"),
         ({"order": 2}, "order"),
@@ -125,11 +126,11 @@ def test_chosen_steps_stay_within_their_limits(method):
     assert np.all(offsets <= 2 * 2.01e-3)  # the ray of a stencil reaches twice the step
 
 
-@pytest.mark.parametrize("method", ["adaptive", "richardson", "central"])
+@pytest.mark.parametrize("method", ["adaptive", "untraced", "exact", "richardson", "central"])
 def test_what_rounding_leaves_of_a_zero_counts_as_zero(method):
     x = np.linspace(-1.2, 1.5, 10)
     assert 0 < abs(x[4]) < 1e-15
-    result = ad.grad(lambda x: np.sum(np.exp(x) * x), method=method).result(x)
+    result = ad.grad(lambda x: np.sum(np.exp(x) * x), **by(method)).result(x)
     np.testing.assert_allclose(result.gradient, np.exp(x) * (1 + x), rtol=1e-7, atol=1e-7)
     assert np.max(result.error_estimate) < 1e-5
 
@@ -179,7 +180,7 @@ def test_an_opaque_f_sees_real_numbers_only():
 
 
 @pytest.mark.parametrize("batch_axis", [-1, 0])
-@pytest.mark.parametrize("method", ["adaptive", "central"])
+@pytest.mark.parametrize("method", ["adaptive", "untraced", "exact", "central"])
 def test_a_vectorized_f_is_called_once_a_chunk_and_stage(batch_axis, method):
     calls = []
 
@@ -187,7 +188,7 @@ def test_a_vectorized_f_is_called_once_a_chunk_and_stage(batch_axis, method):
         calls.append(x.shape)
         return np.sum(np.sin(x) * x, axis=-1 if batch_axis == 0 else 0)
 
-    result = ad.grad(batched, vectorized=True, batch_axis=batch_axis, method=method).result(X)
+    result = ad.grad(batched, vectorized=True, batch_axis=batch_axis, **by(method)).result(X)
     np.testing.assert_allclose(result.gradient, slope(X), rtol=1e-8)
     assert all(len(shape) == 2 and shape[0 if batch_axis == -1 else 1] == 3 for shape in calls)
     assert len(calls) == result.function_calls == result.rounds
@@ -216,13 +217,19 @@ def test_fields_have_the_structure_of_the_derivative():
 
 
 def test_the_result_tells_value_condition_costs_and_method():
-    result = ad.value_and_grad(smooth).result(X)
+    assert_told(ad.value_and_grad(smooth).result(X), ad.DifferentiationMethod.EXACT, points=4)
+    assert_told(ad.value_and_grad(smooth, method="exact").result(X), ad.DifferentiationMethod.EXACT, points=4)
+    assert_told(ad.value_and_grad(smooth, verify_trace=False).result(X), ad.DifferentiationMethod.EXACT, points=1)
+    assert_told(ad.value_and_grad(smooth, trace=False).result(X), ad.DifferentiationMethod.COMPLEX_STEP, points=3 + 17)
+
+
+def assert_told(result, method, points):
     np.testing.assert_allclose(result.value, smooth(X))
     np.testing.assert_allclose(result.condition, np.abs(X * slope(X) / smooth(X)), rtol=1e-12)
-    assert result.method_used is ad.DifferentiationMethod.COMPLEX_STEP
+    assert result.method_used is method
     assert result.derivative is result.gradient
-    assert result.function_points <= 3 + 17
-    assert "18 points" in result.explain() or "points" in result.explain()
+    assert result.function_points <= points
+    assert f"{result.function_points} point" in result.explain()
     assert len(repr(result)) < 200
 
 

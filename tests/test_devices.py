@@ -73,7 +73,7 @@ def test_several_devices_give_the_bits_of_one_and_on_the_device_of_x(backend: Ba
         x = on(backend, X, home)
         got = ad.grad(factory, method=method, devices=devices, chunk_size=5).result(x)
         with device_context(backend, home):
-            one = ad.grad(here(backend, home), method=method, chunk_size=5).result(x)
+            one = ad.grad(here(backend, home), method=method, chunk_size=5, trace=False).result(x)
         assert_like(got.gradient, x)
         assert_like(got.error_estimate, x)
         assert_like(got.value, x, ())

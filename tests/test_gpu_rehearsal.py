@@ -22,6 +22,7 @@ def test_what_only_a_device_can_show_passes_its_rehearsal_on_the_stand_in() -> N
         "gpu_tests/test_devices.py",
         "gpu_tests/test_big.py",
         "gpu_tests/test_second_order.py",
+        "gpu_tests/test_exact.py",
         "-k",
         "cupy",
     ]

@@ -78,31 +78,50 @@ def test_value_and_grad_gives_a_value_a_point() -> None:
 @pytest.mark.parametrize("batch_axis", [-1, 0])
 def test_a_vectorised_f_is_called_once_a_round(method: str, batch_axis: int) -> None:
     f = Recorder(wavy if batch_axis else lambda x: wavy(x.T), batch_axis)
-    options = {"method": method, "vectorized": True, "batch_axis": batch_axis}
+    options = {"method": method, "vectorized": True, "batch_axis": batch_axis, "trace": False}
     batch = ad.grad(f, in_axes=0, **options).result(POINTS)
     assert f.calls == batch.function_calls == batch.rounds
     assert f.points == batch.function_points
     assert_is_the_loop(batch, loop(lambda: ad.grad(f, **options), POINTS), rtol=1e-9)
 
 
+@pytest.mark.parametrize("batch_axis", [-1, 0])
+def test_a_vectorised_f_is_followed_at_each_point_by_itself_and_called_once_a_round_else(batch_axis: int) -> None:
+    f = Recorder(wavy if batch_axis else lambda x: wavy(x.T), batch_axis)
+    options = {"vectorized": True, "batch_axis": batch_axis}
+    batch = ad.grad(f, in_axes=0, **options).result(POINTS)
+    assert batch.method_used == "exact"
+    assert f.calls == batch.function_calls == batch.rounds - 1 + len(POINTS)
+    assert f.points == batch.function_points
+    assert_is_the_loop(batch, loop(lambda: ad.grad(f, **options), POINTS), rtol=1e-9)
+
+
 def test_a_vectorised_jacobian_is_called_once_a_round() -> None:
     f = Recorder(curve, -1)
-    batch = ad.jacobian(f, in_axes=0, vectorized=True).result(POINTS)
+    batch = ad.jacobian(f, in_axes=0, vectorized=True, trace=False).result(POINTS)
     assert f.calls == batch.function_calls == batch.rounds
     np.testing.assert_allclose(batch.jacobian, [ad.jacobian(curve)(x) for x in POINTS], rtol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["adaptive", "richardson", "central"])
 def test_the_points_of_a_vectorised_hessian_share_the_calls_of_f(method: str) -> None:
-    f = Recorder(wavy, -1)
-    singles = loop(lambda: ad.hessian(wavy, method=method), POINTS)
-    one = ad.hessian(f, method=method, vectorized=True).result(POINTS[0])
+    f, options = Recorder(wavy, -1), {"method": method, "trace": False}
+    singles = loop(lambda: ad.hessian(wavy, **options), POINTS)
+    one = ad.hessian(f, vectorized=True, **options).result(POINTS[0])
     np.testing.assert_allclose(one.hessian, singles[0].hessian, rtol=1e-7)
     assert (one.function_calls, one.function_points) == (f.calls, f.points)
     assert one.function_calls < one.function_points / 5
-    all_of_them = ad.hessian(f, method=method, in_axes=0, vectorized=True).result(POINTS)
+    all_of_them = ad.hessian(f, in_axes=0, vectorized=True, **options).result(POINTS)
     np.testing.assert_allclose(all_of_them.hessian, [single.hessian for single in singles], rtol=1e-7)
     assert all_of_them.function_calls == f.calls - one.function_calls <= 1.5 * one.function_calls
+
+
+def test_a_vectorised_hessian_is_followed_at_each_point_and_its_checks_share_a_call() -> None:
+    f = Recorder(wavy, -1)
+    batch = ad.hessian(f, in_axes=0, vectorized=True).result(POINTS)
+    assert batch.method_used == "exact"
+    assert (batch.function_calls, batch.function_points) == (f.calls, f.points) == (2 + len(POINTS), 6 * len(POINTS))
+    assert_is_the_loop(batch, loop(lambda: ad.hessian(wavy, vectorized=True), POINTS), rtol=1e-9)
 
 
 def test_a_vectorised_hessian_counts_what_f_saw_where_it_raises() -> None:
@@ -138,10 +157,14 @@ def test_a_block_for_all_points_stays_as_small_as_one_for_a_chunk() -> None:
 def test_points_that_take_different_ways_keep_their_own() -> None:
     points = np.array([[1.0, 0.5], [0.0, 1.0], [-1.0, 2.0]])
     f = lambda x: np.abs(x[0]) * x[1] if x[0].real <= 0 else x[0] ** 3 * x[1]  # noqa: E731
-    batch = ad.grad(f, in_axes=0).result(points)
-    assert_is_the_loop(batch, loop(lambda: ad.grad(f), points))
+    followed = ad.grad(f, in_axes=0).result(points)
+    assert_is_the_loop(followed, loop(lambda: ad.grad(f), points))
+    assert "point 1: differences stand in" in followed.reason
+    assert ad.Status.KINK & int(followed.status[1, 0])
+    batch = ad.grad(f, in_axes=0, trace=False).result(points)
+    assert_is_the_loop(batch, loop(lambda: ad.grad(f, trace=False), points))
     assert len(set(batch.method_used)) == 2
-    assert "point 1: the real part of f changes" in batch.reason
+    assert "the real part of f changes" in batch.reason
     assert ad.Status.KINK & int(batch.status[1, 0])
     assert repr(batch).startswith("<GradientResult: complex_step, richardson, ")
 

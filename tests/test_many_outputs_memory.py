@@ -14,7 +14,8 @@ import pytest
 import arraydiff as ad
 from arraydiff import rows
 from arraydiff.directions import Columns
-from arraydiff.seam import PREPARE_ARRAYS, Asking, Points, Prepared, T, Values
+from arraydiff.exact import traced
+from arraydiff.seam import PREPARE_ARRAYS, Asking, Points, Prepared, Recorded, Recording, T, Values
 from arraydiff.strategies import strategy_of
 from tests.helpers import Backend
 
@@ -47,12 +48,17 @@ def served(fun: Callable[[Any], Any], asking: Asking[T]) -> T:
     given = None
     while True:
         try:
-            points: Points = asking.send(given)  # type: ignore[arg-type]
+            points: Any = asking.send(given)  # type: ignore[arg-type]
         except StopIteration as done:
             result: T = done.value
             return result
         given = None
-        given = _answered(fun, points)
+        given = _recorded(fun, points) if isinstance(points, Recording) else _answered(fun, points)
+
+
+def _recorded(fun: Callable[[Any], Any], wanted: Recording) -> Recorded:
+    tape = traced(fun, wanted.x)
+    return Recorded(tape, tape.value)
 
 
 def _answered(fun: Callable[[Any], Any], points: Points) -> Values:
@@ -80,15 +86,15 @@ def measured() -> Iterator[list[float]]:
 
 CASES: dict[str, tuple[Callable[[Any], Any], int, dict[str, Any], int, int]] = {
     # f, directions, options; arrays (m,) of prepare, and of one direction with what is kept
-    "adaptive": (analytic, 3, {}, 22, 11),
-    "adaptive with a probe": (analytic, 5, {}, 20, 11),
+    "adaptive": (analytic, 3, {"trace": False}, 22, 11),
+    "adaptive with a probe": (analytic, 5, {"trace": False}, 20, 11),
     "central": (analytic, 3, {"method": "central"}, 14, 10),
     "forward": (analytic, 3, {"method": "forward"}, 14, 9),
     "central of order 8": (analytic, 3, {"method": "central", "order": 8}, 13, 15),
     "ladder": (analytic, 3, {"method": "richardson"}, 4, 18 + SLAB_ARRAYS),
-    "adaptive on real numbers with a probe": (real, 5, {}, 20, 18 + SLAB_ARRAYS),
-    "noisy": (noisy, 3, {}, 6, 24),
-    "noisy with a probe": (noisy, 5, {}, 32, 15),
+    "adaptive on real numbers with a probe": (real, 5, {"trace": False}, 20, 18 + SLAB_ARRAYS),
+    "noisy": (noisy, 3, {"trace": False}, 6, 24),
+    "noisy with a probe": (noisy, 5, {"trace": False}, 32, 15),
     "cheapest": (real, 5, {"error_tolerance": 1e-6}, 32, 11),
     "fixed ladder": (analytic, 3, {"method": "richardson", "step_size": 1e-3}, 4, 15),
 }
@@ -110,6 +116,20 @@ def test_one_direction_of_many_outputs_takes_few_arrays_of_them(case: str) -> No
     at_peak, _ = held
     assert at_peak <= prepared.arrays + SLAB_ARRAYS
     assert at_peak + kept <= at_each
+
+
+@pytest.mark.parametrize("bars", [True, False])
+def test_one_direction_along_the_tape_of_many_outputs_takes_no_more_arrays_than_are_planned_for(bars: bool) -> None:
+    transform = ad.jacobian(analytic)
+    problem = replace(transform._bind((X,), {}).problem, directions=3, bars=bars)
+    config = transform.options.config
+    prepared: Prepared = served(analytic, strategy_of(config).prepare(problem, config))
+    assert prepared.method is ad.DifferentiationMethod.EXACT
+    with measured() as held:
+        served(analytic, prepared.pushforward(Columns(problem, (0,))))
+    at_peak, kept = held
+    assert at_peak <= prepared.arrays
+    assert kept < 0.1  # the tape was there before
 
 
 # What follows is told of one output in the middle of many slabs.
@@ -163,7 +183,7 @@ def test_one_output_of_many_that_drops_imaginary_parts_refuses_the_certificate(l
         plain = xp.real(value) if xp.isdtype(value.dtype, "complex floating") else value
         return xp.where(place == 1, plain + 0 * value, value)
 
-    told = result(library, fun)
+    told = result(library, fun, trace=False)
     assert told.method_used.value == "richardson"
     assert "imaginary part" in told.reason
     assert abs(library.tonumpy(told.jacobian)[PLACE, 2] - np.linspace(0.1, 3.0, SLABS)[PLACE]) < 1e-9

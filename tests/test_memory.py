@@ -13,6 +13,7 @@ import pytest
 import arraydiff as ad
 from arraydiff.backends import backend_of
 from arraydiff.memory import budget, in_bytes
+from tests.helpers import is_traced
 
 M = 200_000
 T = np.linspace(0.0, 1.0, M)
@@ -60,8 +61,15 @@ def test_a_fraction_is_of_what_is_free():
 
 @pytest.mark.parametrize("method", ["adaptive", "complex_step", "central", "forward"])
 def test_a_bare_jacobian_is_the_same_where_its_bars_are_not_kept(method):
-    free = ad.jacobian(waves, method=method)(X)
-    np.testing.assert_array_equal(ad.jacobian(waves, method=method, max_memory="60 MB")(X), free)
+    free = ad.jacobian(waves, method=method, trace=False)(X)
+    np.testing.assert_array_equal(ad.jacobian(waves, method=method, max_memory="60 MB", trace=False)(X), free)
+
+
+def test_a_jacobian_whose_tape_does_not_fit_is_made_of_values_and_agrees():
+    followed, by_values = (ad.jacobian(waves, max_memory=most).result(X) for most in (None, "60 MB"))
+    assert (followed.method_used, by_values.method_used) == ("exact", "complex_step")
+    assert "tape" in by_values.reason
+    np.testing.assert_allclose(by_values.jacobian, followed.jacobian, rtol=1e-12, atol=1e-13)
 
 
 def test_the_same_is_warned_of_where_bars_are_not_kept():
@@ -137,17 +145,22 @@ def scaled(p: np.ndarray) -> np.ndarray:
     return np.linspace(0.1, 1, M) * np.sum(p**2)
 
 
-METHODS = {"adaptive": {}, "opaque": {"opaque": True}, "central": {"method": "central"}}
-LIMITS = {"adaptive": ("34 MB", "60 MB", "150 MB"), "opaque": ("82 MB",), "central": ("32 MB", "60 MB")}
+METHODS = {"adaptive": {}, "untraced": {"trace": False}, "opaque": {"opaque": True}, "central": {"method": "central"}}
+LIMITS = {
+    "adaptive": ("34 MB", "60 MB", "150 MB"),
+    "untraced": ("34 MB", "60 MB", "150 MB"),
+    "opaque": ("82 MB",),
+    "central": ("32 MB", "60 MB"),
+}
 
 
 @pytest.mark.parametrize("form", ["bare", "out", "result"])
 @pytest.mark.parametrize(("method", "limit"), [(method, limit) for method in METHODS for limit in LIMITS[method]])
 def test_memory_beyond_what_is_returned_and_one_call_of_f_stays_within_max_memory(method, limit, form):
-    options, f = METHODS[method], scaled if method == "adaptive" else decays
+    options, f = METHODS[method], scaled if method in ("adaptive", "untraced") else decays
     x = MANY[:4] if method == "opaque" else MANY  # 25 s a case, else
     ad.jacobian(np.exp, **options).result(x)  # what is imported
-    one, _ = peak_of(lambda: f(x + 0j if method == "adaptive" else x))
+    one, _ = peak_of(lambda: f(x + 0j if f is scaled else x))
     out = np.zeros((M, len(x))) if form == "out" else None
     transform = ad.jacobian(f, max_memory=limit, out=out, **options)
     most, found = peak_of(lambda: transform.result(x) if form == "result" else transform(x))
@@ -155,6 +168,24 @@ def test_memory_beyond_what_is_returned_and_one_call_of_f_stays_within_max_memor
     if form == "result":
         returned = sum(part.nbytes for part in (found.jacobian, found.error_estimate, found.status, found.step_sizes))
     assert most - one - returned <= in_bytes(limit)
+
+
+@pytest.mark.parametrize("refusal", [float, np.linalg.eig, lambda _: 1 / 0], ids=["float", "no rule", "error"])
+def test_what_f_had_made_when_it_could_not_be_followed_is_held_no_longer(refusal):
+    held = []
+
+    def f(x):
+        held.append(tracemalloc.get_traced_memory()[0] / (8 * M))
+        parts = [np.sin(x * k) for k in range(20)]
+        total = sum(np.sum(part) for part in parts)
+        if is_traced(total):
+            refusal(total)
+        return total
+
+    x = np.linspace(0.0, 1.0, M)
+    _, result = peak_of(lambda: ad.jvp(f, (x,), (np.ones(M),), full_output=True))
+    assert result.method_used == "complex_step"
+    assert max(held) < 16  # x, and what the points take
 
 
 def test_a_ladder_of_few_outputs_stays_within_max_memory():

@@ -158,7 +158,7 @@ def test_the_result_holds_what_a_jacobian_says():
     result = ad.normal_equations(decay).result(X)
     assert result.normal is result.derivative
     np.testing.assert_array_equal(result.value, decay(X))
-    assert result.method_used is ad.DifferentiationMethod.COMPLEX_STEP
+    assert result.method_used is ad.DifferentiationMethod.EXACT
     assert result.rounds > 0
     assert result.step_sizes.shape == (3,)
     assert "700 rows in 1 block" in result.explain()
@@ -439,14 +439,27 @@ def test_a_block_that_is_nowhere_finite_is_said_too():
     assert np.isnan(result.normal[0]).all()
 
 
-def test_max_evaluations_holds_for_all_blocks_together():
+@pytest.mark.parametrize(("most", "trace"), [(50, False), (4, True), (20, True), (24, True)])
+def test_max_evaluations_holds_for_all_blocks_together(most, trace):
     seen = Recorder(part)
     with pytest.warns(ad.DifferentiationWarning, match="max_evaluations is spent"):
-        triple = ad.normal_equations(seen, blocks=7, max_evaluations=50)(X)
-    assert seen.points <= 50
+        triple = ad.normal_equations(seen, blocks=7, max_evaluations=most, trace=trace)(X)
+    assert seen.points <= most
     assert np.isnan(triple[0]).all()
-    result = ad.normal_equations(part, blocks=7, max_evaluations=50).result(X)
+    result = ad.normal_equations(part, blocks=7, max_evaluations=most, trace=trace).result(X)
     assert (result.status[0] & ad.Status.UNRESOLVED).all()
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5, 6, 7, 25, 26, 27])
+def test_a_block_for_which_evaluations_run_out_while_it_is_followed_is_unresolved(most):
+    seen = Recorder(part)
+    with pytest.warns(ad.DifferentiationWarning, match="UNRESOLVED"):
+        triple = ad.normal_equations(seen, blocks=7, max_evaluations=most)(X)
+    assert seen.points <= most
+    assert np.isnan(triple[0]).all()
+    result = ad.normal_equations(part, blocks=7, max_evaluations=most).result(X)
+    assert (result.status[0] & ad.Status.UNRESOLVED).all()
+    assert result.function_points == most
 
 
 def test_a_residual_that_refuses_complex_numbers_is_asked_once_for_all_blocks():
@@ -458,7 +471,7 @@ def test_a_residual_that_refuses_complex_numbers_is_asked_once_for_all_blocks():
             raise TypeError("real numbers only")
         return part(x, b)
 
-    g = ad.normal_equations(real, blocks=7)
+    g = ad.normal_equations(real, blocks=7, trace=False)
     assert "complex" in g.result(X).reason
     assert set(refused) == {0}
     g.forget()

@@ -16,7 +16,12 @@ from tests.helpers import Backend, Recorder, tonumpy
 
 X = np.linspace(0.3, 1.7, 24)
 WIDE = 2000  # numbers that f makes a point: what fills the memory
-METHODS = ["central", "forward", "richardson", "adaptive"]
+METHODS = {
+    "central": {"method": "central"},
+    "forward": {"method": "forward"},
+    "richardson": {"method": "richardson"},
+    "adaptive": {"trace": False},  # else f is followed at x alone, and there is no block
+}
 
 on_the_stand_in = pytest.mark.parametrize("backend", [Backend.CUPY], indirect=True, ids=lambda b: b.value)
 
@@ -46,15 +51,38 @@ def limited(extra: int) -> Iterator[None]:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_block_that_does_not_fit_is_halved_and_the_gradient_is_the_same(backend: Backend, method: str) -> None:
     x = backend.asarray(X)
-    plain = ad.grad(hungry, method=method, vectorized=True, unreliable="ignore").result(x)
+    options = {"vectorized": True, "unreliable": "ignore", **METHODS[method]}
+    plain = ad.grad(hungry, **options).result(x)
     seen = Recorder(hungry, batch_axis=1)
     with limited(8 * WIDE * 12):
-        halved = ad.grad(seen, method=method, vectorized=True, unreliable="ignore").result(x)
+        halved = ad.grad(seen, **options).result(x)
     seen.seen.clear()
     np.testing.assert_allclose(tonumpy(halved.gradient), tonumpy(plain.gradient), rtol=1e-6)
     np.testing.assert_allclose(tonumpy(halved.gradient), np.cos(X) * X + np.sin(X), rtol=1e-3)
     assert halved.function_calls > plain.function_calls
     assert (halved.function_calls, halved.function_points) == (seen.calls, seen.points)
+
+
+@on_the_stand_in
+def test_an_f_whose_trace_does_not_fit_is_differentiated_by_its_values(backend: Backend) -> None:
+    """A product of two wide arrays is kept where f is followed, and is not otherwise."""
+
+    def wider(x: Any) -> Any:
+        value = x[0]
+        for _ in range(40):
+            value = hungry(x[:, None])[0] + 0.5 * value
+        return value
+
+    x, seen = backend.asarray(X), Recorder(wider)
+    right = ad.grad(wider).result(x)
+    assert right.method_used == "exact"
+    with limited(8 * WIDE * 12):
+        made = ad.grad(seen).result(x)
+    seen.seen.clear()
+    assert made.method_used == "complex_step"
+    assert "emory" in made.reason
+    np.testing.assert_allclose(tonumpy(made.gradient), tonumpy(right.gradient), rtol=1e-12)
+    assert (made.function_calls, made.function_points) == (seen.calls, seen.points)
 
 
 @on_the_stand_in

@@ -18,11 +18,12 @@ START = np.linspace(0.5, 1.2, N)
 X = START * (1 + 0.1 * np.cos(np.arange(N)))
 WAYS = [
     {},
-    {"error_tolerance": 1e-3},
+    {"trace": False},
+    {"error_tolerance": 1e-3, "trace": False},
     {"method": "forward"},
     {"method": "central"},
     {"method": "central", "order": 4},
-    {"error_tolerance": 1e-3, "noise": None},
+    {"error_tolerance": 1e-3, "noise": None, "trace": False},
 ]
 
 
@@ -61,7 +62,9 @@ def test_a_plan_gives_the_gradient_at_other_points(options: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(
-    ("options", "points"), [({}, 2 * N + 1), ({"error_tolerance": 1e-3}, N + 1), ({"method": "forward"}, N + 1)]
+    ("options", "points"),
+    [({"trace": False}, 2 * N + 1), ({"error_tolerance": 1e-3, "trace": False}, N + 1), ({"method": "forward"}, N + 1)],
+    ids=str,
 )
 def test_a_plan_costs_a_fixed_number_of_points(options: dict[str, Any], points: int) -> None:
     seen = Recorder(cost)
@@ -72,11 +75,29 @@ def test_a_plan_costs_a_fixed_number_of_points(options: dict[str, Any], points: 
         assert seen.points - before == points + extra
 
 
+def test_a_plan_of_code_that_is_followed_calls_f_once_and_is_held_to_plain_f_now_and_then() -> None:
+    seen = Recorder(cost)
+    plan, costs = ad.value_and_grad(seen).plan(START), []
+    assert plan.method == "exact"
+    for k in range(160):
+        before = seen.calls
+        value, gradient = plan(X + 1e-3 * k)
+        costs.append(seen.calls - before)
+        assert value == cost(X + 1e-3 * k)
+        np.testing.assert_allclose(gradient, slope(X + 1e-3 * k), rtol=1e-11, atol=1e-12)
+    assert set(costs) == {1, 4}
+    assert 2 <= costs.count(4) <= 30
+    again = pickle.loads(pickle.dumps(ad.grad(cost).plan(START)))
+    assert np.array_equal(again(X), ad.grad(cost)(X))
+    with pytest.raises(TypeError, match="cannot follow f"):
+        ad.grad(lambda x: float(cost(x)), method="exact").plan(START)
+
+
 def test_learning_takes_a_few_points_a_parameter() -> None:
     seen = Recorder(cost)
-    plan = ad.grad(seen).plan(START)
+    plan = ad.grad(seen, trace=False).plan(START)
     assert plan.points_learnt == seen.points <= 4 * N + 13
-    assert ad.grad(cost, error_tolerance=1e-3).plan(START).points_learnt <= 17
+    assert ad.grad(cost, error_tolerance=1e-3, trace=False).plan(START).points_learnt <= 17
 
 
 def test_a_plan_is_a_function_of_x_alone() -> None:
@@ -172,14 +193,14 @@ def test_what_cannot_be_planned_names_the_way_out() -> None:
     with pytest.raises(ValueError, match="'forward' or 'central'"):
         ad.grad(cost, method="complex_step").plan(START)
     with pytest.raises(ValueError, match="anew"):
-        ad.grad(cost).plan(START)(START[:3])
+        ad.grad(cost, trace=False).plan(START)(START[:3])
 
 
 def test_a_failure_of_f_is_warned_of_by_a_bare_call() -> None:
     def limited(x: np.ndarray) -> float:
         return float(cost(x)) if x[0] == X[0] else float("nan")
 
-    plan = ad.grad(cost).plan(START)
+    plan = ad.grad(cost, trace=False).plan(START)
     failing = Plan(ad.grad(limited), plan.learnt, 0)
     with pytest.warns(ad.DifferentiationWarning, match="FAILED"):
         gradient = failing(X)
@@ -187,7 +208,7 @@ def test_a_failure_of_f_is_warned_of_by_a_bare_call() -> None:
     np.testing.assert_allclose(gradient[1:], slope(X)[1:], atol=1e-8)
 
 
-@pytest.mark.parametrize("options", [{}, {"error_tolerance": 1e-3}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"trace": False}, {"error_tolerance": 1e-3, "trace": False}], ids=str)
 def test_every_library(backend: Backend, options: dict[str, Any]) -> None:
     start, x, xp = backend.asarray(START), backend.asarray(X), backend.namespace
     plan = ad.grad(lambda x: xp.sum(xp.sin(x) * x), **options).plan(start)

@@ -12,8 +12,10 @@ import arraydiff as ad
 from tests.claims import (
     ADAPTIVE,
     CENTRAL,
+    EXACT,
     HIGHER_ORDERS,
     METHODS,
+    UNTRACED,
     Method,
     assert_claim_holds,
     differentiate,
@@ -29,12 +31,15 @@ FEW = named(
 )  # fmt: skip
 SHARE: dict[Backend, list[tuple[Method, list[Problem]]]] = {
     Backend.NUMPY: [(method, list(PROBLEMS)) for method in (*METHODS, *HIGHER_ORDERS)],
-    Backend.NUMPY_READONLY: [(method, FEW) for method in (ADAPTIVE, CENTRAL)],
-    Backend.STRICT: [(method, FEW) for method in (ADAPTIVE, CENTRAL)],
-    Backend.STRICT_DEVICE1: [(ADAPTIVE, list(PROBLEMS)), *((method, FEW) for method in METHODS[1:])],
-    Backend.TORCH: [(ADAPTIVE, list(PROBLEMS)), *((method, FEW) for method in METHODS[1:])],
-    Backend.JAX: [(ADAPTIVE, list(PROBLEMS)), *((method, FEW) for method in METHODS[1:])],
-    Backend.DASK: [(ADAPTIVE, list(PROBLEMS)), *((method, FEW) for method in METHODS[1:])],
+    Backend.NUMPY_READONLY: [(method, FEW) for method in (ADAPTIVE, UNTRACED, EXACT, CENTRAL)],
+    Backend.STRICT: [(method, FEW) for method in (ADAPTIVE, UNTRACED, EXACT, CENTRAL)],
+    Backend.STRICT_DEVICE1: [
+        *((method, list(PROBLEMS)) for method in METHODS[:2]),
+        *((method, FEW) for method in METHODS[2:]),
+    ],
+    Backend.TORCH: [*((method, list(PROBLEMS)) for method in METHODS[:2]), *((method, FEW) for method in METHODS[2:])],
+    Backend.JAX: [*((method, list(PROBLEMS)) for method in METHODS[:2]), *((method, FEW) for method in METHODS[2:])],
+    Backend.DASK: [(ADAPTIVE, list(PROBLEMS)), *((method, FEW) for method in METHODS[2:] if method is not EXACT)],
     Backend.CUPY: [(method, list(PROBLEMS)) for method in METHODS],
 }
 
@@ -62,9 +67,19 @@ CERTIFIABLE = [
 ]  # no ray can certify a wave 1e4 times shorter than x
 
 
+@pytest.mark.parametrize("problem", PROBLEMS, ids=name)
+@pytest.mark.parametrize("method", [ADAPTIVE, EXACT], ids=str)
+def test_every_problem_is_followed_and_right_to_rounding(problem, method):
+    result = differentiate(problem, problem.x, method)
+    assert result.method_used is ad.DifferentiationMethod.EXACT, result.explain()
+    assert np.all(result.step_sizes == 0)
+    error = np.abs(result.derivative - problem.exact)
+    assert np.all(error <= 1e-14 * problem.magnitude() / problem.length)
+
+
 @pytest.mark.parametrize("problem", CERTIFIABLE, ids=name)
-def test_adaptive_takes_the_complex_step_for_analytic_functions_and_it_is_right_to_rounding(problem):
-    result = differentiate(problem, problem.x, ADAPTIVE)
+def test_by_values_the_complex_step_is_taken_for_analytic_functions_and_it_is_right_to_rounding(problem):
+    result = differentiate(problem, problem.x, UNTRACED)
     assert result.method_used is ad.DifferentiationMethod.COMPLEX_STEP, result.explain()
     error = np.abs(result.derivative - problem.exact)
     assert np.all(error <= 1e-14 * problem.magnitude() / problem.length)
@@ -74,16 +89,17 @@ EAGER = [Backend.STRICT_DEVICE1, Backend.TORCH, Backend.CUPY]  # one operation o
 
 
 @pytest.mark.parametrize("problem", CERTIFIABLE, ids=name)
+@pytest.mark.parametrize("method", [ADAPTIVE, UNTRACED], ids=str)
 @pytest.mark.parametrize("backend", EAGER, indirect=True, ids=lambda b: b.value)
-def test_every_library_agrees_with_numpy_on_analytic_functions(backend, problem):
-    theirs = differentiate(problem, backend.asarray(problem.x), ADAPTIVE)
-    ours = differentiate(problem, problem.x, ADAPTIVE)
+def test_every_library_agrees_with_numpy_on_analytic_functions(backend, method, problem):
+    theirs = differentiate(problem, backend.asarray(problem.x), method)
+    ours = differentiate(problem, problem.x, method)
     assert np.all(np.abs(tonumpy(theirs.derivative) - ours.derivative) <= 1e-12 * problem.magnitude())
 
 
 @pytest.mark.parametrize("problem", named("absolute_cube", "signed_square", "norm"), ids=name)
-def test_adaptive_refuses_the_complex_step_where_f_drops_imaginary_parts(problem):
-    result = differentiate(problem, problem.x, ADAPTIVE)
+def test_by_values_the_complex_step_is_refused_where_f_drops_imaginary_parts(problem):
+    result = differentiate(problem, problem.x, UNTRACED)
     assert result.method_used is not ad.DifferentiationMethod.COMPLEX_STEP
     assert result.reason
 

@@ -33,7 +33,9 @@ X = np.array([0.5, 1.2, -0.7])
 Cases = dict[str, tuple[Callable[[Any], Any], Sequence[float]]]
 
 transforms = pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda t: t.__name__)
-both_kinds = pytest.mark.parametrize("options", [{}, {"opaque": True}], ids=["analytic", "opaque"])
+KINDS = ({}, {"trace": False}, {"opaque": True})
+by_values = pytest.mark.parametrize("options", KINDS[1:], ids=["analytic", "opaque"])
+every_kind = pytest.mark.parametrize("options", KINDS, ids=["followed", "analytic", "opaque"])
 
 
 def wavy(x: Any) -> Any:
@@ -113,22 +115,22 @@ class TestBounds:
     FROM_BELOW = ("at the upper one", "in a mixed corner", "1e-9 beside them")
 
     @transforms
-    @both_kinds
+    @every_kind
     @pytest.mark.parametrize("name", BOXES)
     def test_they_are_crossed_at_no_point_by_no_real_part(self, transform, options, name) -> None:
         lower, upper = (np.array(side) for side in self.BOXES[name])
         recorded = Recorder(wavy)
         result = transform(recorded, bounds=(lower, upper), **options).result(X)
-        assert recorded.points > 10
+        assert recorded.points > (5 if result.method_used.value == "exact" else 10)
         assert (recorded.coordinates.real >= lower).all()
         assert (recorded.coordinates.real <= upper).all()
         free = lower < upper
-        allowed = 1.0 if not options else 15.0  # of one side's few points some bars are short
+        allowed = 1.0 if "opaque" not in options else 15.0  # of one side's few points some bars are short
         assert_holds(transform, result, wavy_hessian(X) * np.outer(free, free), allowed)
         flags = np.asarray(result.status) & int(Status.FIXED)
         assert np.array_equal(flags != 0, right_for(transform, ~np.outer(free, free)))
 
-    @both_kinds
+    @every_kind
     @pytest.mark.parametrize("name", sorted({*BOXES} - {*FROM_BELOW, "one unit in the last place"}))
     def test_the_gradient_beside_the_hessian_is_right(self, options, name) -> None:
         self.check_gradient(name, options)
@@ -147,7 +149,7 @@ class TestBounds:
         np.testing.assert_allclose(result.gradient, wavy_gradient(X) * (lower < upper), rtol=1e-5)
 
     @transforms
-    @both_kinds
+    @every_kind
     def test_where_no_parameter_can_move_all_is_fixed_and_f_called_once(self, transform, options) -> None:
         recorded = Recorder(wavy)
         result = transform(recorded, bounds=(X, X), **options).result(X)
@@ -161,7 +163,7 @@ class TestBounds:
         with pytest.warns(DifferentiationWarning):
             transform(wavy, bounds=(X, upper), opaque=True)(X)
 
-    @both_kinds
+    @every_kind
     @pytest.mark.parametrize(
         "most",
         [0.25, 1e-3, 1e-8],
@@ -177,7 +179,7 @@ class TestBounds:
 
 class TestWhatFDoes:
     @transforms
-    @both_kinds
+    @every_kind
     def test_x_comes_back_untouched_from_an_f_that_writes_to_it(self, transform, options) -> None:
         def writes(x):
             value = wavy(x)
@@ -200,7 +202,7 @@ class TestWhatFDoes:
             ad.hessian(raises)(x)
         assert np.array_equal(x, X)
 
-    @both_kinds
+    @every_kind
     @pytest.mark.parametrize("transform", TRANSFORMS[:2], ids=lambda t: t.__name__)
     def test_an_output_buffer_that_is_used_again_changes_nothing(self, transform, options) -> None:
         buffers: dict[Any, np.ndarray] = {}
@@ -213,7 +215,13 @@ class TestWhatFDoes:
             buffer[...] = pair(x)
             return buffer
 
-        assert np.array_equal(transform(reused, **options)(X), transform(pair, **options)(X))
+        ours, plain = (transform(f, **options).result(X) for f in (reused, pair))
+        if options:
+            assert np.array_equal(ours.hessian, plain.hessian)
+            return
+        assert "into an array that does not depend on x" in ours.reason  # by values, then: bits are others
+        assert (plain.method_used.value, vouched(ours).all()) == ("exact", True)
+        assert (np.abs(ours.hessian - plain.hessian) <= ours.error_estimate + plain.error_estimate).all()
 
     @transforms
     def test_integers_are_refused_with_the_cast(self, transform) -> None:
@@ -233,15 +241,17 @@ class TestWhatFDoes:
         ids=["real", "float", "abs", "one of three", "a factor"],
     )
     def test_imaginary_parts_that_f_drops_cost_digits_not_rightness(self, transform, drops) -> None:
-        result = transform(drops).result(X)
+        result, followed = transform(drops, trace=False).result(X), transform(drops).result(X)
         exact = np.diag(6 * X)
         exact[0, 1] = exact[1, 0] = 1
         assert result.method_used.value == "richardson"
-        assert_holds(transform, result, exact)
-        np.testing.assert_allclose(result.hessian, right_for(transform, exact), atol=1e-7)
+        assert followed.method_used.value in ("exact", "richardson")
+        for one in (result, followed):
+            assert_holds(transform, one, exact)
+            np.testing.assert_allclose(one.hessian, right_for(transform, exact), atol=1e-7)
 
     @transforms
-    @both_kinds
+    @every_kind
     def test_an_edge_of_the_domain_close_by_is_found(self, transform, options) -> None:
         x = np.array([0.1, 1.0])
         result = transform(lambda x: np.sum(np.log(x - 0.0999)), **options).result(x)
@@ -250,7 +260,7 @@ class TestWhatFDoes:
         assert_holds(transform, result, exact)
 
     @transforms
-    @both_kinds
+    @every_kind
     def test_an_f_that_raises_on_one_side_gives_nan_and_a_flag_or_the_other_side(self, transform, options) -> None:
         def half(x):
             if np.real(x[0]) > 0.5:
@@ -260,7 +270,7 @@ class TestWhatFDoes:
         result = transform(half, **options).result(X)
         assert_holds(transform, result, wavy_hessian(X))
         row = np.atleast_1d(np.asarray(result.status)[0])
-        row = row if options else row[:1]  # real steps go along the others, where f is analytic
+        row = row if "opaque" in options else row[:1]  # real steps go along the others, where f is analytic
         assert (row & int(Status.ONE_SIDED | Status.FAILED) != 0).all()
         assert vouched(result)[1:, ..., 1:].all() if result.hessian.ndim == 2 else vouched(result)[1:].all()
         assert {type(error) for error in result.exceptions} == {ArithmeticError}
@@ -283,7 +293,9 @@ class TestWhatFDoes:
 
         result = ad.hessian(pair, **options).result(X)
         failed = (result.status & int(Status.FAILED)) != 0
-        both = [[0, 1], [1, 0]] if options else []  # of an analytic f one moves by a real step, the other by 1e-20
+        both = (
+            [[0, 1], [1, 0]] if "opaque" in options else []
+        )  # of an analytic f one moves by a real step, the other by 1e-20
         assert np.argwhere(failed).tolist() == both
         assert_holds(ad.hessian, result, wavy_hessian(X))
 
@@ -306,7 +318,7 @@ class TestWhatFDoes:
         with pytest.raises(ArithmeticError, match="brittle"):
             transform(brittle)(X)
 
-    @both_kinds
+    @every_kind
     @pytest.mark.parametrize("transform", TRANSFORMS[:2], ids=lambda t: t.__name__)
     def test_one_nan_among_the_outputs_costs_its_own_row(self, transform, options) -> None:
         result = transform(lambda x: np.stack([x[0] ** 2 * x[1], np.nan * x[0], x[2] ** 3]), **options).result(X)
@@ -343,7 +355,7 @@ class TestKinks:
         "|x|^1.5": (lambda x: np.sum(abs(x) ** 1.5), (0.0, 1.0)),
     }
 
-    @both_kinds
+    @every_kind
     @transforms
     @pytest.mark.parametrize("name", CASES)
     def test_a_kink_is_warned_of(self, name, transform, options) -> None:
@@ -351,7 +363,7 @@ class TestKinks:
         with pytest.warns(DifferentiationWarning):
             transform(f, **options)(np.array(x))
 
-    @both_kinds
+    @every_kind
     def test_a_bar_at_a_kink_spans_the_one_sided_values(self, options) -> None:
         result = ad.hessian(lambda x: np.sum(3 * positive(x) ** 2), **options).result(np.array([0.0, 1.0]))
         assert result.status.tolist() == [[int(Status.KINK), 0], [0, 0]]
@@ -359,7 +371,7 @@ class TestKinks:
         np.testing.assert_allclose([low, high], [0, 6], atol=1e-6)
         assert result.hessian[1, 1] == pytest.approx(6, abs=1e-6)
 
-    @both_kinds
+    @every_kind
     def test_the_cube_of_abs_has_a_second_derivative(self, options) -> None:
         result = ad.hessian(lambda x: np.sum(np.abs(x) ** 3), **options).result(np.array([0.0, 1.0]))
         assert beyond(result, np.diag([0.0, 6.0])).size == 0
@@ -371,17 +383,17 @@ class TestKinks:
         "x |y|": (lambda x: x[0] * np.where(np.real(x[1]) > 0, x[1], -x[1]), (1.0, 0.0)),
     }
 
-    @both_kinds
+    @every_kind
     @pytest.mark.parametrize("name", MIXED)
     def test_a_mixed_derivative_that_jumps_is_not_vouched_for(self, name, options) -> None:
         f, x = self.MIXED[name]
-        if name.startswith("max(x, 0)") and not options:
-            x = (1e-9, 0.0)  # at (0, 0) imaginary parts see the side on which f is 0
+        if name.startswith("max(x, 0)") and "opaque" not in options:
+            x = (1e-9, 0.0)  # at (0, 0) imaginary parts, and the code, see the side on which f is 0
         result = ad.hessian(f, **options).result(np.array(x))
         exact_on_no_side = result.status[0, 1] & BAD != 0 or result.error_estimate[0, 1] > 0.4
         assert exact_on_no_side, (result.hessian, result.error_estimate, result.status)
 
-    @both_kinds
+    @every_kind
     def test_a_gradient_that_jumps_is_not_vouched_for(self, options) -> None:
         def ramp(x):
             return positive(x[0]) + x[1] ** 2
@@ -391,7 +403,7 @@ class TestKinks:
 
 
 class TestNoiseAndPrecision:
-    @both_kinds
+    @every_kind
     @pytest.mark.parametrize("told", [True, False])
     @pytest.mark.parametrize(
         "level",
@@ -428,7 +440,7 @@ class TestNoiseAndPrecision:
             assert part.dtype == np.float32
         np.testing.assert_allclose(result.hessian, right_for(transform, wavy_hessian(x.astype(float))), atol=1e-4)
 
-    @both_kinds
+    @every_kind
     def test_bars_in_single_precision_hold_in_95_percent_of_entries(self, options) -> None:
         missed = total = 0
         for known in [known for known in FUNCTIONS if known.x.size <= 4]:
@@ -438,7 +450,7 @@ class TestNoiseAndPrecision:
             total += vouched(result).sum()
         assert missed <= 0.05 * total
 
-    @both_kinds
+    @every_kind
     def test_bars_hold_over_the_table_of_functions(self, options) -> None:
         """29 functions at exact Hessians, and those of tests/problems.py."""
         results = [(ad.hessian(known, **options).result(known.x), known.hessian) for known in FUNCTIONS]
@@ -452,7 +464,7 @@ class TestNoiseAndPrecision:
         assert missed <= 0.05 * total
         assert doubtful <= 0.01 * total
 
-    @both_kinds
+    @every_kind
     def test_scales_from_1e_6_to_1e5_in_one_vector(self, options) -> None:
         sizes = 10.0 ** np.arange(-6, 6)
 
@@ -468,20 +480,21 @@ class TestNoiseAndPrecision:
             exact[i - 1, i] += beside[i]
         result = ad.hessian(mixed, **options).result(sizes * u)
         scaled = np.outer(sizes, sizes)
-        np.testing.assert_allclose(result.hessian * scaled, exact, atol=1e-8 if options else 1e-12)
+        np.testing.assert_allclose(result.hessian * scaled, exact, atol=1e-8 if "opaque" in options else 1e-12)
         assert vouched(result).all()
         assert beyond(result, exact / scaled).size == 0
 
-    @both_kinds
+    @every_kind
     def test_the_diagonal_alone_is_that_of_the_hessian_within_both_bars(self, options) -> None:
         for known in FUNCTIONS:
             whole, alone = (t(known, **options).result(known.x) for t in (ad.hessian, ad.hessian_diag))
             allowed = np.diag(whole.error_estimate) + alone.error_estimate
             assert (np.abs(np.diag(whole.hessian) - alone.hessian) <= allowed).all()
-            assert alone.function_points < whole.function_points
+            both_followed = (alone.method_used.value, whole.method_used.value) == ("exact", "exact")
+            assert alone.function_points < whole.function_points or both_followed
 
     @transforms
-    @both_kinds
+    @every_kind
     def test_a_hessian_is_symmetric_to_the_last_bit_and_the_same_twice(self, transform, options) -> None:
         first, second = transform(wavy, **options).result(X), transform(wavy, **options).result(X)
         for name in ("hessian", "error_estimate", "status"):
@@ -518,7 +531,7 @@ class TestCounts:
     }
 
     @transforms
-    @both_kinds
+    @every_kind
     @pytest.mark.parametrize("way", WAYS)
     def test_they_are_what_f_saw_whoever_calls_it(self, transform, options, way) -> None:
         axis = self.WAYS[way].get("batch_axis", -1)
@@ -550,17 +563,18 @@ class TestCounts:
         assert np.array_equal(transform(rosen, workers=2).result(x).hessian, transform(rosen).result(x).hessian)
 
     @transforms
-    @both_kinds
+    @every_kind
     def test_no_point_is_evaluated_twice(self, transform, options) -> None:
         recorded = Recorder(wavy)
         result = transform(recorded, **options).result(X)
-        assert len({x.tobytes() + str(x.dtype).encode() for x in recorded.seen}) == recorded.points
+        assert len({x.tobytes() + str(x.dtype).encode() for x in recorded.seen}) == len(recorded.seen)
         assert result.function_points == recorded.points
+        assert recorded.points - len(recorded.seen) == (result.method_used.value == "exact")  # it was followed once
 
     @pytest.mark.xfail(
         reason="tight lines begin anew at the units of roomy ones, and the probe's points fall on x in a corner"
     )
-    @both_kinds
+    @every_kind
     def test_no_point_is_evaluated_twice_beside_bounds(self, options) -> None:
         for name in ("at the lower one", "in a corner"):
             lower, upper = (np.array(side) for side in TestBounds.BOXES[name])
@@ -569,7 +583,7 @@ class TestCounts:
             assert len({x.tobytes() + str(x.dtype).encode() for x in recorded.seen}) == recorded.points, name
 
     @transforms
-    @both_kinds
+    @every_kind
     @pytest.mark.parametrize("has_aux", [False, True])
     @pytest.mark.parametrize("threads", [False, True])
     def test_an_f0_that_is_given_is_not_evaluated(self, transform, options, has_aux, threads) -> None:
@@ -592,7 +606,7 @@ class TestCounts:
             ad.hessian(wavy, f0=1.0, in_axes=0)
 
     @transforms
-    @both_kinds
+    @every_kind
     @pytest.mark.parametrize("most", [1, 2, 7, 12, 16, 24])
     def test_max_evaluations_is_never_exceeded_and_said(self, transform, options, most) -> None:
         recorded = Recorder(wavy)
@@ -603,14 +617,14 @@ class TestCounts:
             assert any("max_evaluations" in text for text in result.warnings)
             assert not vouched(result).all()
 
-    @both_kinds
+    @every_kind
     def test_a_budget_that_ends_among_the_pairs_vouches_for_no_wrong_entry(self, options) -> None:
         for most in range(17, 33):
             result = ad.hessian(wavy, max_evaluations=most, **options).result(X)
             assert beyond(result, wavy_hessian(X)).size == 0, most
 
     @transforms
-    @both_kinds
+    @every_kind
     def test_a_store_remembers_all_points(self, transform, options) -> None:
         store: dict[str, bytes] = {}
         first, again = (transform(wavy, store=store, **options).result(X) for _ in range(2))
@@ -633,7 +647,7 @@ class TestCounts:
         stepper = ad.hessian(wavy).stepper(X)
         while points := stepper.ask():
             stepper.tell([wavy(point) for point in points])
-        assert np.array_equal(stepper.result().hessian, ad.hessian(wavy)(X))
+        assert np.array_equal(stepper.result().hessian, ad.hessian(wavy, trace=False)(X))
 
 
 class TestStructure:
@@ -646,7 +660,7 @@ class TestStructure:
         assert result.value == 1.0
 
     @transforms
-    @both_kinds
+    @every_kind
     @pytest.mark.parametrize("x", [2.0, np.array(2.0), np.array([2.0]), np.array([[2.0]])], ids=str)
     def test_one_parameter(self, transform, options, x) -> None:
         result = transform(lambda x: (x**3).sum() if np.ndim(x) else x**3, **options).result(x)
@@ -656,7 +670,7 @@ class TestStructure:
         if result.gradient is not None:
             np.testing.assert_allclose(result.gradient, np.full(np.shape(x), 12.0), rtol=1e-8, strict=True)
 
-    @both_kinds
+    @every_kind
     def test_outputs_and_arguments_of_many_shapes(self, options) -> None:
         jax = pytest.importorskip("jax")
         jnp = jax.numpy
@@ -671,13 +685,13 @@ class TestStructure:
         ours, theirs = ad.hessian(of(np), (0, 1), **options)(p, q), jax.hessian(of(jnp), (0, 1))(p, q)
         assert jax.tree.structure(ours) == jax.tree.structure(theirs)
         for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-7 if options else 1e-11, strict=True)
+            np.testing.assert_allclose(one, other, atol=1e-7 if "opaque" in options else 1e-11, strict=True)
         diagonal = ad.hessian_diag(of(np), **options)(p, q)
         np.testing.assert_allclose(
             diagonal["a"]["u"], np.einsum("ijkk->ijk", theirs["a"][0]["u"][0]["u"]), atol=1e-7, strict=True
         )
 
-    @both_kinds
+    @every_kind
     def test_complex_outputs_have_complex_second_derivatives(self, options) -> None:
         result = ad.hessian(lambda x: np.exp(1j * x[0]) * x[1], **options).result(np.array([0.3, 2.0]))
         wave = np.exp(0.3j)
@@ -686,7 +700,7 @@ class TestStructure:
 
     ROWS: ClassVar = [0, 1, (0,), (1,), (1, 0), (0, 1)]
 
-    @both_kinds
+    @every_kind
     @pytest.mark.parametrize("rows", ROWS, ids=str)
     def test_rows_are_blocks_of_the_whole_from_fewer_points(self, options, rows) -> None:
         def f(p, q):
@@ -700,7 +714,8 @@ class TestStructure:
             for row, block in zip(np.atleast_1d(rows), blocks, strict=True):
                 for ours, all_of_it in zip(block, getattr(whole, name)[row], strict=True):
                     assert np.array_equal(ours, all_of_it)
-        assert part.function_points < whole.function_points or len(np.atleast_1d(rows)) == 2
+        fewer = part.function_points < whole.function_points
+        assert fewer or len(np.atleast_1d(rows)) == 2 or part.method_used.value == "exact"
 
     @pytest.mark.parametrize(("argnums", "rows"), [(0, 0), ((0, 1), 2), ((1,), 0)])
     def test_rows_that_argnums_do_not_name_are_refused(self, argnums, rows) -> None:
@@ -722,7 +737,7 @@ class TestStructure:
         with pytest.raises(TypeError, match="scalar-output"):
             ad.value_and_grad_and_hessian(lambda x: x**2)(X)
 
-    @both_kinds
+    @every_kind
     def test_a_gradient_that_fails_is_told_of_and_blanked(self, options) -> None:
         def f(x):
             if np.real(x[0]) != 0.5 or np.imag(x[0]) != 0:
@@ -767,13 +782,13 @@ class TestStructure:
         third = ad.jacobian(ad.hessian(lambda x: x[0] ** 3 * x[1]))(np.array([1.0, 2.0]))
         np.testing.assert_allclose(third, [[[12, 6], [6, 0]], [[6, 0], [0, 0]]], atol=1e-6)
 
-    @both_kinds
+    @every_kind
     def test_a_gradient_that_is_given_is_differenced_and_f_not_called(self, options) -> None:
         def never(x):
             raise AssertionError
 
         result = ad.hessian(never, gradient=wavy_gradient, **options).result(X)
-        np.testing.assert_allclose(result.hessian, wavy_hessian(X), atol=1e-7 if options else 1e-12)
+        np.testing.assert_allclose(result.hessian, wavy_hessian(X), atol=1e-7 if "opaque" in options else 1e-12)
         assert np.array_equal(result.hessian, result.hessian.T)
         with pytest.raises(ValueError, match=r"gradient must return the shapes of x, \(3,\), but gave \(2,\)"):
             ad.hessian(never, gradient=lambda x: x[:2])(X)
@@ -782,7 +797,7 @@ class TestStructure:
 
 
 @transforms
-@both_kinds
+@every_kind
 def test_all_libraries_give_their_own_arrays(backend, transform, options) -> None:
     def f(x):
         xp = array_namespace(x)
@@ -791,7 +806,7 @@ def test_all_libraries_give_their_own_arrays(backend, transform, options) -> Non
     x = backend.asarray(X)
     result = transform(f, **options).result(x)
     exact = right_for(transform, wavy_hessian(X))
-    assert_array(result.hessian, exact, x, atol=1e-7 if options else 1e-11, rtol=0.0)
+    assert_array(result.hessian, exact, x, atol=1e-7 if "opaque" in options else 1e-11, rtol=0.0)
     assert result.status.shape == result.error_estimate.shape == exact.shape
     if result.gradient is not None:
         assert_array(result.gradient, wavy_gradient(X), x, atol=1e-8)
@@ -802,7 +817,7 @@ def test_all_libraries_give_their_own_arrays(backend, transform, options) -> Non
 
 @pytest.mark.parametrize("backend", [Backend.CUPY], indirect=True, ids=lambda b: b.value)
 @transforms
-@both_kinds
+@every_kind
 def test_the_host_waits_for_the_device_in_read_alone(backend, transform, options, monkeypatch) -> None:
     reads: list[int] = []
     plain = CupyBackend.read

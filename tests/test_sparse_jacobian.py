@@ -315,6 +315,23 @@ def test_a_bound_next_to_a_parameter_leaves_linear_columns_and_all_others_their_
         assert np.all(abs(whole(result.jacobian) - wanted)[band(8)] <= result.error_estimate)
 
 
+@pytest.mark.parametrize("backend", [Backend.TORCH, Backend.JAX], indirect=True, ids=lambda backend: backend.value)
+@pytest.mark.parametrize("side", [0, 1])
+def test_nor_does_x_where_the_library_differentiates_by_itself_and_its_rounding_is_looked_at(backend, side) -> None:
+    bounds, outside = (backend.asarray([1.0, 0.5, -2.0]), backend.asarray([2.0, 1.5, -1.0])), []
+
+    def f(x):
+        outside.append(bool(((x < bounds[0]) | (x > bounds[1])).any()))
+        return x * x
+
+    result = ad.jacobian(f, bounds=bounds).result(bounds[side])
+    assert result.method_used is ad.DifferentiationMethod.EXACT
+    assert not any(outside)
+    error = np.abs(tonumpy(result.jacobian) - np.diag(2 * tonumpy(bounds[side])))
+    assert (error <= tonumpy(result.error_estimate)).all()
+    assert (np.diag(tonumpy(result.error_estimate)) > 0).all()
+
+
 @pytest.mark.parametrize("method", [*METHODS, "backward"])
 def test_no_column_leaves_its_bounds(method: str) -> None:
     place = np.arange(N) % 4
@@ -462,10 +479,11 @@ def test_what_cannot_be_vouched_for_is_flagged_warned_of_raised_or_blanked() -> 
     assert np.array_equal(np.isnan(blanked), np.arange(N) == 3)
 
 
-def test_max_evaluations_is_never_exceeded() -> None:
+@pytest.mark.parametrize(("most", "trace"), [(1, True), (2, True), (3, True), (8, False)])
+def test_max_evaluations_is_never_exceeded(most: int, trace: bool) -> None:
     recorder = Recorder(chain)
-    result = ad.jacobian(recorder, sparsity=band(), max_evaluations=8).result(X)
-    assert recorder.points <= 8
+    result = ad.jacobian(recorder, sparsity=band(), max_evaluations=most, trace=trace).result(X)
+    assert recorder.points <= most
     assert "max_evaluations is spent" in result.explain()
 
 

@@ -66,7 +66,7 @@ def _anew():
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("fun", [smooth, real])
 def test_a_job_that_was_killed_goes_on_from_its_store_and_repeats_no_finished_evaluation(method, fun):
-    gradient = functools.partial(ad.grad, fun, method=method, unreliable="ignore")
+    gradient = functools.partial(ad.grad, fun, method=method, unreliable="ignore", trace=False)
     plain = gradient().result(X)
     for killed_after in (1, 8, plain.function_points - 1):
         store = {}
@@ -129,7 +129,7 @@ def test_another_function_another_argument_or_another_constant_is_not_found():
     ):
         result = ad.grad(fun, store=store).result(X, a)
         assert result.function_points > 6
-        np.testing.assert_array_equal(result.gradient, ad.grad(fun)(X, a))
+        np.testing.assert_array_equal(result.gradient, ad.grad(fun, trace=False)(X, a))
         told.append(result.gradient[0])
     assert len(set(told)) == len(told)
 
@@ -173,7 +173,7 @@ def test_a_process_that_is_killed_outright_leaves_a_store_that_another_goes_on_f
     ]
     assert [run.returncode for run in runs] == [9, 0]
     np.testing.assert_allclose(eval(runs[1].stdout), np.cos(np.linspace(0.1, 1, 5)), rtol=1e-14)
-    plain = ad.grad(lambda x: np.sum(np.sin(x))).result(np.linspace(0.1, 1, 5)).function_points
+    plain = ad.grad(lambda x: np.sum(np.sin(x)), trace=False).result(np.linspace(0.1, 1, 5)).function_points
     assert len(Path(tmp_path / "calls").read_text()) == plain + 1  # the one at which the process died
 
 
@@ -195,7 +195,7 @@ def test_points_that_are_asked_for_and_told_give_the_same_bits(method, fun):
                 values.append(error)
         stepper.tell(values)
         rounds += 1
-    told, made = stepper.result(), ad.grad(fun, method=method, unreliable="ignore").result(X)
+    told, made = stepper.result(), ad.grad(fun, method=method, unreliable="ignore", trace=False).result(X)
     for name in ("gradient", "error_estimate", "status", "value"):
         np.testing.assert_array_equal(getattr(told, name), getattr(made, name))
     assert (told.function_points, told.rounds, told.method_used) == (made.function_points, rounds, made.method_used)
@@ -287,8 +287,12 @@ def test_progress_of_a_batch_and_of_a_hessian_is_one_count():
     ad.grad(smooth, in_axes=0, progress=lambda *numbers: seen.append(numbers))(np.stack([X, X + 1]))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     seen.clear()
-    ad.hessian(smooth, progress=lambda *numbers: seen.append(numbers))(X)
+    ad.hessian(smooth, trace=False, progress=lambda *numbers: seen.append(numbers))(X)
     assert seen[-1][0] == seen[-1][1] > 6
+    seen.clear()
+    ad.hessian(smooth, progress=lambda *numbers: seen.append(numbers))(X)
+    assert seen[-1] == (6, 6)  # x, followed, and four along a ray
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
 # ---- workers, as derivatives see them (tests/test_workers.py has the engines)
@@ -307,7 +311,7 @@ def test_processes_threads_and_maps_give_the_bits_and_the_counts_of_serial_evalu
 
 
 def test_a_function_that_drops_imaginary_parts_with_a_warning_is_found_out_in_a_process_too():
-    result = ad.grad(_cast, workers=2).result(X)
+    result = ad.grad(_cast, workers=2, trace=False).result(X)
     np.testing.assert_allclose(result.gradient, 2 * X, rtol=1e-9)
     assert "ComplexWarning" in result.reason
 
@@ -560,7 +564,7 @@ class Simulated(Executor):
 @pytest.mark.parametrize("name", WIDE)
 @pytest.mark.parametrize("method", ["adaptive", "richardson", "complex_step", "central", "forward"])
 def test_with_workers_for_all_points_there_are_at_most_three_rounds_and_the_bits_are_the_same(name, method):
-    x, options = np.linspace(0.5, 1.5, 40), {"method": method, "unreliable": "ignore"}
+    x, options = np.linspace(0.5, 1.5, 40), {"method": method, "unreliable": "ignore", "trace": False}
     plain = ad.grad(WIDE[name], **options).result(x)
     with Simulated(1000) as workers:
         wide = ad.grad(WIDE[name], workers=workers, **options).result(x)

@@ -20,6 +20,34 @@ RAY_SEED = 20261123
 
 
 @dataclass(frozen=True)
+class Met:
+    """What was met on the way, of which libraries tell nothing."""
+
+    kinks: dict[str, str]
+    branches: dict[str, str]
+
+
+class OwnTape:
+    """A tape of the library's own."""
+
+    held = 0
+    """Nothing is told."""
+
+    @property
+    def notes(self) -> Met:
+        """Nothing is told."""
+        return Met({}, {})
+
+    def kinked(self) -> tuple[()]:
+        """Nothing is told."""
+        return ()
+
+    def shaken(self, _units: float) -> None:
+        """Its operations cannot be done again."""
+        return
+
+
+@dataclass(frozen=True)
 class Backend:
     """One array library on one device."""
 
@@ -130,6 +158,11 @@ class Backend:
         return False
 
     @property
+    def below(self) -> Backend:
+        """That of plain arrays, where arrays are traced."""
+        return self
+
+    @property
     def host(self) -> Backend | None:
         """Where strategies compute, if not on arrays of this library: where an operation costs far more than on the host."""
         return None
@@ -198,6 +231,10 @@ class Backend:
 
     def flat(self, value: Any) -> Array | None:
         """A copy (m,) of what f returned, where it is one real floating array or number of this library; else None."""
+        return None
+
+    def recorded(self, _function: Callable[[Array], Any], _x: Array) -> Any:
+        """F (n,) to (m,) at x by the library's own differentiation, as a `Tape`; None: it has none, and f is traced."""
         return None
 
     def vmapped(self, _function: Callable[[Array], Any]) -> Callable[[Array], Any] | None:

@@ -13,8 +13,32 @@ import numpy as np
 from optree import tree_flatten
 
 from arraydiff._typing import Array, PyTree
-from arraydiff.backends.base import Backend
+from arraydiff.backends.base import Backend, OwnTape
 from arraydiff.backends.numpy import NumpyBackend
+
+
+@dataclass(frozen=True)
+class JaxTape(OwnTape):
+    """What jax.linearize recorded."""
+
+    value: Array
+    push: Callable[[Array], Array]
+    x: Array
+
+    def pullback(self, cotangent: Array, *, keep: bool = False) -> Array:
+        """uᵀ·J."""
+        return self._pull(cotangent)[0]
+
+    @cached_property
+    def _pull(self) -> Callable[[Array], tuple[Array]]:
+        import jax
+
+        pulled: Callable[[Array], tuple[Array]] = jax.linear_transpose(self.push, self.x)
+        return pulled
+
+    def pushforward(self, tangent: Array) -> Array:
+        """J·v."""
+        return self.push(tangent)
 
 
 @dataclass(frozen=True)
@@ -93,6 +117,12 @@ class JaxBackend(Backend):
 
         manager: contextlib.AbstractContextManager[Any] = jax.default_device(self.device)
         return manager
+
+    def recorded(self, function: Callable[[Array], Any], x: Array) -> Any:
+        import jax
+
+        value, push = jax.linearize(function, x)
+        return JaxTape(value, push, x)
 
     def vmapped(self, function: Callable[[Array], Any]) -> Callable[[Array], Any] | None:
         import jax

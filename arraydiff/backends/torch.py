@@ -13,10 +13,35 @@ import numpy as np
 from optree import tree_flatten
 
 from arraydiff._typing import Array, PyTree
-from arraydiff.backends.base import Backend
+from arraydiff.backends.base import Backend, OwnTape
 
 CPU_ALLOCATOR = ("not enough memory", "can't allocate memory")
 """What its errors say, on one system or the other."""
+
+
+@dataclass(frozen=True)
+class TorchTape(OwnTape):
+    """What torch.func recorded; J·v is the derivative of uᵀ·J with respect to u, so that f is called once."""
+
+    value: Array
+    pull: Callable[[Array], tuple[Array]]
+
+    def pullback(self, cotangent: Array, *, keep: bool = False) -> Array:
+        """uᵀ·J."""
+        return self.pull(cotangent)[0].detach()
+
+    @cached_property
+    def _push(self) -> Callable[[Array], tuple[Array]]:
+        import torch
+
+        pushed: Callable[[Array], tuple[Array]] = torch.func.vjp(
+            lambda u: self.pull(u)[0], torch.zeros_like(self.value)
+        )[1]
+        return pushed
+
+    def pushforward(self, tangent: Array) -> Array:
+        """J·v."""
+        return self._push(tangent)[0].detach()
 
 
 @dataclass(frozen=True)
@@ -65,6 +90,12 @@ class TorchBackend(Backend):
 
         no_grad: contextlib.AbstractContextManager[Any] = torch.no_grad()
         return no_grad
+
+    def recorded(self, function: Callable[[Array], Any], x: Array) -> Any:
+        import torch
+
+        value, pull = torch.func.vjp(function, x)
+        return TorchTape(value.detach(), pull)
 
     def vmapped(self, function: Callable[[Array], Any]) -> Callable[[Array], Any] | None:
         import torch

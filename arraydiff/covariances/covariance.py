@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from arraydiff import assembly
-from arraydiff.callables import users_level
 from arraydiff.config import UNRELIABLE
 from arraydiff.covariances.given import given
 from arraydiff.covariances.judged import FACTORS, Judged
 from arraydiff.covariances.result import CovarianceResult
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
 from arraydiff.result import Status
+from arraydiff.telling import users_level
 
 __all__ = ["covariance"]
 

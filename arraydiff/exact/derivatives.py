@@ -9,10 +9,12 @@ from typing import Any
 
 from arraydiff._typing import Array
 from arraydiff.backends import raw
+from arraydiff.backends.displaced import Displacer
 from arraydiff.exact.kinked import Kinked, met, touched
 from arraydiff.exact.primitives import backward, forward
 from arraydiff.exact.reductions import array
-from arraydiff.exact.trace import Refused, Trace, Tracer, has_tracer, is_users, ops, prim, refuse, snapshot
+from arraydiff.exact.shaking import shaken
+from arraydiff.exact.trace import Limit, Refused, Trace, Tracer, has_tracer, is_users, ops, prim, refuse, snapshot
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class Traced:
         As f gave it.
     """
 
-    def __init__(self, trace: Trace, root: Tracer, out: Any) -> None:
-        self._trace, self._root, self._out = trace, root, out
+    def __init__(self, trace: Trace, root: Tracer, out: Any, shaker: Displacer | None = None) -> None:
+        self._trace, self._root, self._out, self._shaker = trace, root, out, shaker
         self.value: Array = snapshot(out.value) if type(out) is Tracer else out
 
     @property
@@ -83,16 +85,23 @@ class Traced:
         if self.constant:
             return raw.zeros(self._root.value.shape, self._root.value.dtype, self._root.value)
         self._check()
-        return backward(self._trace, {self._out.node: cotangent}, self._root, release=not keep)
+        return backward(self._trace, {self._out.node: cotangent}, self._root, release=not keep, shake=self._shaker)
 
     def pushforward(self, tangent: Array) -> Array:
         """The tangent (n,) of x as one of the value, (m,); the tape is kept."""
         if self.constant:
             return raw.zeros(self.value.shape, self.value.dtype, self.value)
-        return forward(self._trace, self._out, {self._root.node: tangent})
+        return forward(self._trace, self._out, {self._root.node: tangent}, shake=self._shaker)
+
+    def shaken(self, units: float) -> Traced | None:
+        """The same operations with roundings that are other by so many eps, where a tape is there that is not used up."""
+        if self.constant or self._trace.tape is None:
+            return None
+        trace, root, out = shaken(self._trace, self._root, self._out, units)
+        return Traced(trace, root, out, Displacer(units))
 
 
-def traced(function: Callable[[Any], Any], x: Array, *, constant: bool = False, limit: float | None = None) -> Traced:
+def traced(function: Callable[[Any], Any], x: Array, *, constant: bool = False, limit: Limit = None) -> Traced:
     """Follow f at x.
 
     Parameters
@@ -103,8 +112,9 @@ def traced(function: Callable[[Any], Any], x: Array, *, constant: bool = False, 
         Or a traced array, where derivatives are nested.
     constant : bool, optional
         Allow a result that does not depend on x, as the gradient of a linear function does not.
-    limit : float, optional
-        Refuse when the tape takes more bytes than that; arrays of up to 2**14 entries are not counted. math.inf: count alone.
+    limit : float or callable, optional
+        Refuse when the tape takes more bytes than that; arrays of up to 2**14 entries are not counted. math.inf: count alone. A
+        callable gives the number, and is called when the first large array is there.
 
     Returns
     -------
@@ -126,7 +136,11 @@ def traced(function: Callable[[Any], Any], x: Array, *, constant: bool = False, 
     """
     with Trace(reverse=True, limit=limit) as trace:
         root = trace.root(x)
-        out = _run(trace, function, root, constant)
+        try:
+            out = _run(trace, function, root, constant)
+        except Refused as refused:
+            refused.lasting = not trace.notes and callable(limit) is callable(trace.limit)
+            raise
     return Traced(trace, root, out)
 
 

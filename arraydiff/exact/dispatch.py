@@ -15,9 +15,10 @@ from arraydiff.exact.primitives import Elementwise, Primitive, Rule, Smooth
 from arraydiff.exact.products import linalg
 from arraydiff.exact.reductions import array
 from arraydiff.exact.shapes import first_traced
-from arraydiff.exact.trace import Refused, Tracer, has_tracer, ops, plain, record, refuse, running
+from arraydiff.exact.trace import Refused, Tracer, has_tracer, ops, plain, record, refuse
 from arraydiff.exact.transforms import fft
 from arraydiff.exact.writing import assign
+from arraydiff.levels import running
 
 UFUNCS, FUNCTIONS = numpy_rules.tables(vars(ops), vars(linalg), vars(fft))
 REDUCTIONS = {key: getattr(ops, name) for key, name in numpy_rules.REDUCTIONS.items()}

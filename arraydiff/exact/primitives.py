@@ -283,8 +283,13 @@ def lock(array: Tracer, reason: str) -> None:
     array.alias.memory.locked = reason
 
 
-def backward(trace: Trace, cotangents: dict[int, Any], root: Tracer, *, release: bool) -> Any:
-    """Cotangents of nodes pulled back to `root`.
+Shake = Callable[[Any], Any]
+
+
+def backward(
+    trace: Trace, cotangents: dict[int, Any], root: Tracer, *, release: bool, shake: Shake | None = None
+) -> Any:
+    """Cotangents of nodes pulled back to `root`; `shake` rounds what every operation gives otherwise.
 
     A cotangent has any shape that broadcasts to that of its node: the gradient of a sum stays a number until it meets an array.
     With `release` the tape is used up on the way, so that its memory serves the next operations.
@@ -305,7 +310,7 @@ def backward(trace: Trace, cotangents: dict[int, Any], root: Tracer, *, release:
             c = primitive.vjp(k, g, made, values, options)
             if c.dtype is not x.dtype and is_complex(c) and not is_complex(x):
                 c = ops.real(c)
-            sums.add(source, c, x)
+            sums.add(source, c if shake is None else shake(c), x)
     g = sums.found.get(root.node)
     if g is None:
         return zeros_like(root.value)
@@ -354,7 +359,7 @@ class _Sums:
         return raw.add_at(buffer, index, g)
 
 
-def forward(trace: Trace, out: Tracer, tangents: dict[int, Any]) -> Any:
+def forward(trace: Trace, out: Tracer, tangents: dict[int, Any], shake: Shake | None = None) -> Any:
     """Tangents of nodes pushed along the tape to `out`; each one goes when nothing needs it any more."""
     tape = trace.tape
     assert tape is not None
@@ -367,6 +372,7 @@ def forward(trace: Trace, out: Tracer, tangents: dict[int, Any]) -> Any:
         moved = [tangents.get(source) for source in nodes]
         if any(one is not None for one in moved):
             change = primitive._tangent(moved, made, values, options)
+            change = change if shake is None else shake(change)
             tangents[node] = tangents[node] + change if node in tangents else change
         for source in nodes:
             if source is not None and last[source] == node:

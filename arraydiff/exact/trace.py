@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, SimpleNamespace, TracebackType
 from typing import Any, NamedTuple, NoReturn, Self
 
 from arraydiff._typing import Array
 from arraydiff.backends import raw
+from arraydiff.levels import running
 
 ops = SimpleNamespace()
 """Operations on arrays, traced or not, as NumPy and the array API name and call them; the modules above fill it."""
@@ -24,7 +24,6 @@ LIBRARIES = frozenset({"arraydiff", "numpy", "cupy", "torch", "array_api_compat"
 USERS_OWN = ("arraydiff.examples", "arraydiff.homodyne")  # in our package, and traced as any f
 
 _levels = itertools.count()
-_local = threading.local()
 
 
 class Refused(TypeError):
@@ -36,11 +35,13 @@ class Refused(TypeError):
         What f did.
     place : str
         Where, in the user's code: ``"model.py line 41"``.
+    lasting : bool
+        Whether no value of x had been asked for until then: at another x it would be the same.
     """
 
     def __init__(self, reason: str, place: str = "") -> None:
         super().__init__(f"{reason}, {place}" if place else reason)
-        self.reason, self.place = reason, place
+        self.reason, self.place, self.lasting = reason, place, False
 
 
 class Kink(NamedTuple):
@@ -54,12 +55,16 @@ class Kink(NamedTuple):
     mask: Any = None  # at which entries; None: at all, or where the primitive says
 
 
+Limit = float | Callable[[], float] | None
+"""Bytes, or what tells them once the first large array is there."""
+
+
 class Trace:
     """One level of differentiation: a tape of operations, or tangents that go along with the values (`tape` is None)."""
 
     __slots__ = ("count", "held", "kinks", "level", "limit", "live", "notes", "refused", "tape")
 
-    def __init__(self, reverse: bool, limit: float | None = None) -> None:
+    def __init__(self, reverse: bool, limit: Limit = None) -> None:
         self.level = next(_levels)
         self.tape: dict[int, tuple[Any, ...]] | None = {} if reverse else None
         self.count = itertools.count()  # numbers and dict, not a list: threads of f may record at once
@@ -67,7 +72,8 @@ class Trace:
         self.refused: list[Refused] = []
         self.notes: dict[str, str] = {}
         self.kinks: list[Kink] = []
-        self.limit, self.held = limit, 0  # bytes, of large arrays on the tape; not counted without a limit
+        self.limit: Limit = limit  # bytes, of large arrays on the tape; not counted without a limit
+        self.held = 0
 
     def __enter__(self) -> Self:
         running().append(self)
@@ -92,8 +98,12 @@ class Trace:
 
     def hold(self, value: Any) -> None:
         """Count what the tape keeps, and refuse beyond the limit."""
-        if self.limit is not None and type(value) is not Tracer:
-            self.held += raw.bytes_of_large(value)
+        size = 0 if self.limit is None or type(value) is Tracer else raw.bytes_of_large(value)
+        if size:
+            self.held += size
+            if callable(self.limit):
+                self.limit = self.limit()
+            assert self.limit is not None
             if self.held > self.limit:
                 refuse(f"the tape takes more than {self.limit} bytes", Tracer(self, value, None, None))
 
@@ -138,15 +148,6 @@ class Tracer:
         if is_sparse_product(sys._getframe(1)):
             return Tracer
         return raw.class_of(plain(self)) or Tracer
-
-
-def running() -> list[Trace]:
-    """The traces that this thread is in, outermost first."""
-    try:
-        traces: list[Trace] = _local.traces
-    except AttributeError:
-        traces = _local.traces = []
-    return traces
 
 
 def refuse(reason: str, *about: Any) -> NoReturn:

@@ -23,9 +23,13 @@ from arraydiff.seam import Prepared, Pushforward, Rounds, Seen
 from arraydiff.sparse.order import NO_LINE, Order
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.seeds import Seeds, numbered
+from arraydiff.sparse.sums import Stretches
 
 ENTRY = 42
 """Bytes of an entry: value, bar and flag, twice while they are sorted, and its place."""
+
+MANY_LINES = 64
+"""More of them are not summed one by one."""
 
 ROUNDING = 2.0
 """eps |x| that a point is rounded by, seen from both sides."""
@@ -149,7 +153,8 @@ class EntriesCollector:
         bar, flags = xp.take(error, rows) / far, xp.take(status, rows)
         if self.seeds.sizes.shrunk and not self.exact and line >= self.seeds.straight_count:
             rounded = ROUNDING * self.problem.eps * xp.abs(xp.take(self.x, cols)) / (far * xp.abs(step))
-            bar = bar + xp.where(rounded > 0, rounded * xp.abs(value), xp.zeros_like(bar))
+            rounded = xp.where(xp.isfinite(rounded), rounded, xp.zeros_like(rounded))  # no step: nothing was rounded
+            bar = bar + rounded * xp.abs(value)
         if self.turned is not None:
             sided = xp.take(self.turned, cols)
             flags = xp.bitwise_or(flags, xp.astype(sided, flags.dtype) * int(Status.ONE_SIDED))
@@ -285,11 +290,13 @@ def _products(
 
 
 def _by_rows(here: Backend, known: Ordered, several: Sequence[Array]) -> list[Array]:
-    """(m,) the sums of the rows, each of entries (nnz,); line by line where a library sums no stretches."""
+    """(m,) the sums of the rows, each of entries (nnz,); where a library sums no stretches, line by line or in pairs."""
     xp, m = here.xp, known.pattern.shape[0]
     if isinstance(several[0], np.ndarray):
         return [_stretches(entries, known.pattern) for entries in several]
     order = known.order
+    if order.count > MANY_LINES:
+        return [_paired(here, known.pattern, entries) for entries in several]
     none = xp.zeros((1,), dtype=several[0].dtype, device=here.device)
     totals = [xp.zeros((m,), dtype=none.dtype, device=here.device) for _ in several]
     for line in range(order.count if m else 0):
@@ -304,6 +311,16 @@ def _by_rows(here: Backend, known: Ordered, several: Sequence[Array]) -> list[Ar
             parts = [xp.take(xp.concat([part, none]), back) for part in parts]
         totals = [total + part for total, part in zip(totals, parts, strict=True)]
     return totals
+
+
+def _paired(here: Backend, pattern: Pattern, entries: Array) -> Array:
+    """(m,) the sums of the rows, pairwise."""
+    xp, some = here.xp, pattern.lengths > 0
+    if not some.any():
+        return xp.zeros((pattern.shape[0],), dtype=entries.dtype, device=here.device)
+    slots = np.where(some, np.cumsum(some) - 1, np.count_nonzero(some))
+    sums = Stretches(pattern.lengths[some]).summed(here, entries)
+    return xp.take(xp.concat([sums, xp.zeros_like(sums[:1])]), here.indices(slots))
 
 
 def _stretches(entries: np.ndarray, pattern: Pattern) -> np.ndarray:

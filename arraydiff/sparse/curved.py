@@ -50,6 +50,10 @@ class Items:
         second = first + np.arange(first.size) - (np.cumsum(count) - count)[first]
         return cls(rows[first], cols[first], cols[second])
 
+    def both_ways(self, n: int) -> Pattern:
+        """Of the Hessian of the sum."""
+        return Pattern.of((np.concatenate([self.i, self.j]), np.concatenate([self.j, self.i]), (n, n)))
+
     def diagonal(self) -> Items:
         """Those of one parameter with itself."""
         mine = self.i == self.j

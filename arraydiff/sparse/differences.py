@@ -18,11 +18,13 @@ from arraydiff.errors import SparsityError
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.seam import Prepared, Pushforward, Rounds, Strategy
-from arraydiff.sparse.checking import named, unexplained, worst_of
+from arraydiff.sparse.checking import named, unexplained, unresolved, worst_of
+from arraydiff.sparse.clashes import count_of
 from arraydiff.sparse.curved import Curved, Items, along, entries_of, sloping
 from arraydiff.sparse.order import NO_LINE
 from arraydiff.sparse.pattern import Ints, Pattern
-from arraydiff.sparse.request import Request, SparseDerivative, rows_of
+from arraydiff.sparse.recorded import NOT_FINITE, RecordedRequest, at_places, diagonal_of
+from arraydiff.sparse.request import Made, Request, SparseDerivative, rows_of
 from arraydiff.sparse.seeds import seeds_of, sizes_of
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.strategies.second_order import SecondOrder
@@ -72,10 +74,32 @@ class CurvedRequest(Request):
 
     def derivation(self, known: Sparsity | None) -> Rounds[SparseDerivative]:
         """The Hessian, checked; a pattern of the terms that is ours to mend grows until it explains what they do."""
-        started, notes, repaired = perf_counter(), list[str](), list[Ints]()
+        started = perf_counter()
         if known is None:
             known = yield from self._detected()
         self._fits(known, self.problem.n, 1)
+        request = RecordedRequest(self.problem, self.config, self.free, self.verify, self.evaluator, terms=self.terms)
+        prepared, why = yield from request.recorded()
+        made = None
+        if prepared is not None:
+            self._fits(known, int(self.evaluator.base.values.shape[0]) if self.terms else known.shape[0], 0)
+            made = yield from request.made(prepared, self._whole_of(known))
+            why = NOT_FINITE
+        if prepared is None or made is None:
+            found, known, repaired, notes = yield from self._by_values(known)
+            other = found.prepared
+            told = why.told_with(replace(other, notes=(*other.notes, *notes)))
+            return self._ended(told, found, known, repaired, started)
+        repaired = list[Ints]()
+        if made.rows.size and self.terms:  # differences of terms tell which of them
+            _, known, repaired, _ = yield from self._by_values(known)
+            if repaired:
+                made = (yield from request.made(prepared, self._whole_of(known))) or made
+        return self._exactly(prepared, made, known, repaired, started)
+
+    def _by_values(self, known: Sparsity) -> Rounds[tuple[Found, Sparsity, list[Ints], list[str]]]:
+        """By differences, with the pattern as it has grown, the terms that were repaired, and what is to be said."""
+        notes, repaired = list[str](), list[Ints]()
         found = yield from self._found(known)
         while found.rows.size:
             found = yield from self._looked_at(found, known)
@@ -91,8 +115,42 @@ class CurvedRequest(Request):
             known = grown
             found = yield from self._found(known)
         unless_all_failed(self.evaluator)
-        prepared = replace(found.prepared, notes=(*found.prepared.notes, *notes))
-        return self._ended(prepared, found, known, repaired, started)
+        return found, known, repaired, notes
+
+    def _whole_of(self, known: Sparsity) -> Sparsity:
+        """The pattern of the Hessian."""
+        return known.of_sum if self.terms else known
+
+    def _exactly(
+        self, prepared: Prepared, made: Made, known: Sparsity, repaired: list[Ints], started: float
+    ) -> SparseDerivative:
+        """What the recorded gradient gave.
+
+        Raises
+        ------
+        SparsityError
+            The user's pattern leaves something out.
+        """
+        entries, pattern, rows = made.got.entries, made.sparsity.pattern, made.rows
+        if rows.size and not known.detected and self.verify != "repair":
+            remedy = "sparsity='detect'" if self.terms else "pass gradient=, or terms=True, which find them"
+            raise SparsityError(
+                f"sparsity leaves out entries of the Hessian in {named(rows)}: along a random direction the gradient of f and "
+                f"its Hessian differ by {made.verdict.gap:.2g}, where error bars explain {made.verdict.explained:.2g}; add "
+                f"them, or {remedy}",
+                () if self.terms else rows.tolist(),
+                made.verdict.gap,
+            )
+        notes = list(prepared.notes)
+        if rows.size:
+            entries = unresolved(self.here, pattern.rows, rows, entries)
+            notes.append(unexplained("rows"))
+        if self.diagonal:
+            entries, pattern = at_places(self.here, entries, diagonal_of(pattern)), self._pattern(known)
+        value = self.problem.xp.reshape(self.evaluator.base.values, (-1,))  # a block of one point where f takes blocks
+        prepared = replace(prepared, value=value, notes=tuple(notes), along=None)
+        given = self._given(prepared, entries, made.got.steps, known, rows_of(repaired), pattern, started)
+        return replace(given, directions=count_of(made.sparsity.star))
 
     def _looked_at(self, found: Found, known: Sparsity) -> Rounds[Found]:
         """What is in doubt, once more: bars of second differences are no promise.
@@ -261,11 +319,7 @@ class CurvedRequest(Request):
         if self.diagonal:
             every = np.arange(n, dtype=np.int64)
             return Pattern(every, every.copy(), (n, n))
-        if not self.terms:
-            return known.pattern
-        items = Items.of_terms(known.pattern, np.ones(n, dtype=np.bool_))
-        rows, cols = np.concatenate([items.i, items.j]), np.concatenate([items.j, items.i])
-        return Pattern.of((rows, cols, (n, n)))
+        return self._whole_of(known).pattern
 
     def _steps(self, found: Found) -> Array:
         """(n,) of the parameters, from those of the lines."""

@@ -33,6 +33,12 @@ class GradientRequest(Request):
     def _directions(self, known: Sparsity) -> int:
         return count_of(known.star)
 
+    def _both(self, prepared: Prepared, known: Sparsity) -> None:
+        """Symmetry tells what cotangents would."""
+
+    def _asked(self, known: Sparsity, seeds: Seeds) -> range:
+        return range(seeds.count + len(seeds.checks))
+
     def _lined(self, known: Sparsity, real: bool = True) -> Seeds:
         return self._seeds(known.halves(self.free).order, real=real)
 

@@ -27,8 +27,13 @@ from arraydiff.sparse.results import SparseHessianResult
 from arraydiff.sparse.sources import Source, free_of
 from arraydiff.sparse.sparsity import Sparsity
 
-CHOOSING = (DifferentiationMethod.ADAPTIVE, DifferentiationMethod.COMPLEX_STEP, DifferentiationMethod.RICHARDSON)
-"""Methods that choose their own steps."""
+CHOOSING = (
+    DifferentiationMethod.ADAPTIVE,
+    DifferentiationMethod.EXACT,
+    DifferentiationMethod.COMPLEX_STEP,
+    DifferentiationMethod.RICHARDSON,
+)
+"""Methods that choose their own steps, or take none."""
 
 
 class SparseHessian(SparseJacobian):

@@ -17,6 +17,7 @@ from arraydiff.linear import linear_of
 from arraydiff.result import DerivativeResult
 from arraydiff.sparse.request import Request, SparseDerivative
 from arraydiff.sparse.results import SparseJacobianResult, matrix_of
+from arraydiff.sparse.sides import counted
 from arraydiff.sparse.sources import Source, check_inputs, checked_verify, free_of, mask_of
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.sparse.story import SparseStory
@@ -27,6 +28,7 @@ class SparseJacobian(Transform):
 
     described = "Sparse Jacobian"
     result_type: ClassVar[type[DerivativeResult]] = SparseJacobianResult
+    nests = False
 
     def __init__(self, fun: Callable[..., Any], options: Options, title: str, sparsity: Any, verify: Any) -> None:
         self.title = title  # type: ignore[misc]
@@ -63,7 +65,7 @@ class SparseJacobian(Transform):
             evaluator.know(self.options.f0)
             derivative = evaluator.drive(self._request(bound, evaluator).derivation(known))
         self.source.keep(derivative.sparsity)
-        self._noted(derivative)
+        self._noted(bound, derivative)
         return bound, derivative
 
     def _request(self, bound: Bound, evaluator: Evaluator) -> Request:
@@ -92,21 +94,23 @@ class SparseJacobian(Transform):
     def _result(self, bound: Bound, derivative: Derivative, told: bool = True) -> Any:
         assert isinstance(derivative, SparseDerivative)
         assert derivative.judged is not None
-        sparsity = derivative.sparsity
+        sparsity, sides = derivative.sparsity, derivative.sides
+        directions = derivative.directions if sides is None else sides.count
+        directions = self._directions(sparsity) if directions is None else directions
         story = SparseStory(
             self.described,
             bound,
             self._paths(derivative),
             sparsity,
             derivative.entries,
-            self._directions(sparsity),
+            counted(directions, "direction") if sides is None else sides.told,
             derivative.judged,
             derivative.repaired,
         )
         return replace(
             super()._result(bound, derivative, told),
             pattern=sparsity,
-            colours=self._directions(sparsity),
+            colours=directions,
             lower_bound=sparsity.lower_bound,
             repaired_rows=derivative.repaired,
             story=story,

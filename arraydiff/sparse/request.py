@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from time import perf_counter
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from arraydiff.engine import Derivative, Wanted, opened, unless_all_failed
 from arraydiff.errors import SparsityError
 from arraydiff.evaluator import Evaluator
 from arraydiff.linear import not_linear
+from arraydiff.probe import PROBED_FROM
 from arraydiff.problem import Problem
 from arraydiff.rounds import lockstep
 from arraydiff.seam import Prepared, Rounds, Strategy, Watchful
@@ -28,14 +30,19 @@ from arraydiff.sparse.compressed import Along, Entries, Recovered, pushed_lines,
 from arraydiff.sparse.order import NO_LINE, Order
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.seeds import Seeds, checks_of, seeds_of, sizes_of, straightened
+from arraydiff.sparse.sides import Sides, joined, with_floors
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.strategies import strategy_of
+from arraydiff.strategies.exact import refused_beforehand
 from arraydiff.strategies.richardson import Richardson
 from arraydiff.strategies.straight import WithStraight
 from arraydiff.vouching import Judged, tolerance
 
 FEW_COLUMNS = 16
 """Below it nobody minds whether dense is as cheap."""
+
+FOLLOWING = (DifferentiationMethod.ADAPTIVE, DifferentiationMethod.EXACT)
+"""Methods that record f where they can."""
 
 MOST_REPAIRS = 3
 """Times that a pattern may grow in one call: every time what was missed is searched for where it shows."""
@@ -48,6 +55,8 @@ class SparseDerivative(Derivative):
     sparsity: Sparsity  # the pattern that is kept
     repaired: Ints  # rows
     entries: Pattern  # those of the derivative
+    sides: Sides | None = None  # where some of them were read along rows
+    directions: int | None = None  # where they are not those of the pattern
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,7 @@ class Checked:
     sparsity: Sparsity
     got: Recovered
     repaired: Ints  # rows
+    sides: Sides | None  # where some entries were read along rows
 
 
 @dataclass(frozen=True)
@@ -98,9 +108,10 @@ class Request:
         started = perf_counter()
         checked = yield from self.checked(known)
         got, sparsity = checked.got, checked.sparsity
-        return self._given(
+        given = self._given(
             checked.prepared, got.entries, got.steps, sparsity, checked.repaired, sparsity.pattern, started
         )
+        return replace(given, sides=checked.sides)
 
     def checked(self, known: Sparsity | None) -> Rounds[Checked]:
         """The entries, checked; a pattern that is ours to mend grows until it explains what f does."""
@@ -109,15 +120,14 @@ class Request:
             known = yield from self._detected()
         self._fits(known, self.problem.n, 1)
         seeds = self._lined(known)
-        wanted = Wanted(range(seeds.count + len(seeds.checks)), seeds.make, strategy=self._strategy(seeds))
+        wanted = Wanted(self._asked(known, seeds), seeds.make, strategy=self._strategy(seeds))
         prepared = yield from opened(self.problem, self.config, wanted, self.evaluator)
         self._fits(known, int(prepared.value.shape[0]), 0)
         repaired = list[Ints]()
-        if prepared.method is DifferentiationMethod.COMPLEX_STEP and seeds.sizes.limited:
-            seeds = self._lined(known, real=False)  # imaginary parts know no bounds
-        made = yield from self._made(prepared, known, seeds)
+        made = yield from self._made(prepared, known, self._prepared(prepared, known, seeds))
         while made.rows.size:
-            made = yield from self._confirmed(made)
+            exact = prepared.method is DifferentiationMethod.EXACT and not prepared.heard and self.straight is None
+            made = yield from (self._checked_again(prepared, made) if exact else self._confirmed(made))
             rows = made.rows
             if not rows.size:
                 break
@@ -128,12 +138,13 @@ class Request:
                 notes.append(unexplained("rows"))
                 break
             repaired.append(rows)
-            seeds = self._lined(grown, real=prepared.method is not DifferentiationMethod.COMPLEX_STEP)
-            made = yield from self._made(prepared, grown, seeds)
+            made = yield from self._made(prepared, grown, self._prepared(prepared, grown, self._lined(grown)))
         unless_all_failed(self.evaluator)
-        notes += self._notes(made)
-        prepared = replace(prepared, notes=(*prepared.notes, *notes))
-        return Checked(prepared, made.sparsity, made.got, rows_of(repaired))
+        sides = self._both(prepared, made.sparsity)
+        notes += self._notes(made, sides)
+        reason = "; ".join(filter(None, (prepared.reason, *prepared.heard)))
+        prepared = replace(prepared, reason=reason, notes=(*prepared.notes, *notes))
+        return Checked(prepared, made.sparsity, made.got, rows_of(repaired), sides)
 
     @property
     def _sides(self) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -151,6 +162,27 @@ class Request:
     def _directions(self, known: Sparsity) -> int:
         return known.count
 
+    def _both(self, prepared: Prepared, known: Sparsity) -> Sides | None:
+        """Where entries are read along rows, too: f was recorded, and that is cheaper."""
+        return None if prepared.pullback is None or self.straight is not None else known.sides
+
+    def _asked(self, known: Sparsity, seeds: Seeds) -> range:
+        """The lines; where f may be recorded no more than it takes then, lest it be pulled back row by row."""
+        lines, config = range(seeds.count + len(seeds.checks)), self.config
+        tried = config.method in FOLLOWING and config.error_tolerance is None and self.straight is None
+        if not tried or known.promised >= known.count or refused_beforehand(self.problem, config):
+            return lines
+        return lines[: max(PROBED_FROM, ceil(known.promised))]
+
+    def _prepared(self, prepared: Prepared, known: Sparsity, seeds: Seeds) -> Seeds:
+        """The lines now that the method is known."""
+        sides = self._both(prepared, known)
+        if sides is not None:
+            return self._seeds(sides.order)
+        if prepared.method is DifferentiationMethod.COMPLEX_STEP and seeds.sizes.limited:
+            return self._lined(known, real=False)  # imaginary parts know no bounds
+        return seeds
+
     def _lined(self, known: Sparsity, real: bool = True) -> Seeds:
         """The columns on their lines."""
         return self._seeds(known.order, real=real)
@@ -162,7 +194,7 @@ class Request:
     def _verdict(
         self, prepared: Prepared, known: Sparsity, seeds: Seeds, got: Recovered, along: tuple[Along, ...]
     ) -> Verdict:
-        return verdict(self.problem, prepared, seeds, got.entries, along)
+        return verdict(self.problem, prepared, known, got.entries, along)
 
     def _seeds(self, order: Order, another: bool = False, real: bool = True) -> Seeds:
         sizes = sizes_of(self.problem, self.config, real)
@@ -184,7 +216,11 @@ class Request:
     def _made(self, prepared: Prepared, known: Sparsity, seeds: Seeds) -> Rounds[Made]:
         shared = None if prepared.along is None or not seeds.checks else seen_along(prepared.along)
         lines = seeds if shared is None else replace(seeds, checks=())
-        got = self._whole(known, (yield from recovered(self.problem, self.config, prepared, lines, self.evaluator)))
+        got = yield from recovered(self.problem, self.config, prepared, lines, self.evaluator)
+        sides = self._both(prepared, known)
+        if sides is not None:
+            got = yield from self._with_rows(prepared, sides, lines, got)
+        got = self._whole(known, got)
         if not seeds.checks or self.evaluator.exhausted:
             return Made(known, got)
         along = got.along if shared is None else (shared,)
@@ -193,6 +229,30 @@ class Request:
             checks = sound._seeds(Order(known.pattern, np.full_like(known.colours, NO_LINE)))
             along = (yield from pushed_lines(self.problem, self.config, prepared, checks, self.evaluator)).along
         return Made(known, got, self._verdict(prepared, known, seeds, got, along))
+
+    def _with_rows(self, prepared: Prepared, sides: Sides, seeds: Seeds, got: Recovered) -> Rounds[Recovered]:
+        """With the entries that cotangents give; those that no derivative of the code tells go by lines of their own."""
+        here, outer = self.here, self.problem.backend
+        value, sizes = prepared.value, seeds.sizes.signed
+        if outer.host is not None:
+            value, sizes = outer.to_host(value, sizes)
+        entries, bad = joined(here, prepared, sides, value, self.free, got.entries)
+        if bad.size:
+            some = Pattern(sides.pattern.rows[bad], sides.pattern.cols[bad], sides.pattern.shape)
+            lines = seeds_of(Order(some, coloured(some)), self.free, seeds.sizes)
+            more = yield from recovered(self.problem, self.config, prepared, lines, self.evaluator)
+            entries = entries.merged(here, bad, more.entries)
+            steps = here.xp.where(here.asarray(lines.lines != NO_LINE, here.xp.bool), more.steps, got.steps)
+            lost = [part for part in (got.lost, more.lost) if part is not None]
+            got = replace(got, steps=steps, lost=np.logical_or.reduce(lost) if lost else None)
+        return replace(got, entries=with_floors(here, sides, sizes, entries))
+
+    def _checked_again(self, prepared: Prepared, made: Made) -> Rounds[Made]:
+        """The rows in doubt along another direction: exact entries leave out nothing that ladders would add."""
+        known, still = made.sparsity, np.full(made.sparsity.shape[1], NO_LINE, dtype=np.int64)
+        checks = self._seeds(Order(known.pattern, still), another=True)
+        along = (yield from pushed_lines(self.problem, self.config, prepared, checks, self.evaluator)).along
+        return replace(made, verdict=verdict(self.problem, prepared, known, made.got.entries, along, made.rows))
 
     def _confirmed(self, made: Made) -> Rounds[Made]:
         """The rows in doubt once more, by ladders and along another direction: bars of fixed stencils are no promise."""
@@ -274,11 +334,11 @@ class Request:
         (pattern,) = yield from lockstep([detected(self.problem, self.config, values.at[:, 0])])
         return Sparsity(pattern, detected=True)
 
-    def _notes(self, made: Made) -> list[str]:
+    def _notes(self, made: Made, sides: Sides | None) -> list[str]:
         """What a user should hear of the pattern."""
         known, (_, n) = made.sparsity, made.sparsity.shape
         notes = []
-        count = self._directions(known)
+        count = self._directions(known) if sides is None else sides.count
         if 2 * count > n >= FEW_COLUMNS:
             longest = int(np.argmax(known.pattern.lengths))
             notes.append(

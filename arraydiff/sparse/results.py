@@ -100,7 +100,8 @@ class SparseJacobianResult(JacobianResult):
     pattern : Sparsity
         The pattern and its colours, to be passed to other derivatives.
     colours, lower_bound : int
-        Directions that the columns went into, and the entries of the longest row: no colouring needs fewer.
+        Directions that the columns went into, with the cotangents where long rows were pulled back; and the entries of the
+        longest row: no colouring of columns alone needs fewer.
     repaired_rows : array of int
         Rows of the pattern that were incomplete at this x, and are complete now.
 
@@ -144,7 +145,7 @@ class SparseHessianResult(HessianResult):
     ...     return (x[1:] - x[:-1]) ** 2
     >>> result = arraydiff.hessian(terms, terms=True, sparsity="detect").result(np.linspace(0.0, 1.0, 50))
     >>> result.hessian.shape, result.colours, bool((result.error_estimate < 1e-9).all())
-    ((50, 50), 2, True)
+    ((50, 50), 3, True)
     """
 
     pattern: Any = None

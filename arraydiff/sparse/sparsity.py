@@ -13,11 +13,14 @@ import numpy as np
 
 from arraydiff.sparse.clashes import checked, count_of, numbered
 from arraydiff.sparse.colouring import coloured, star_coloured
+from arraydiff.sparse.curved import Items
 from arraydiff.sparse.halves import Halves, halves_of
 from arraydiff.sparse.order import Order
 from arraydiff.sparse.pattern import Ints, Pattern
+from arraydiff.sparse.sides import Sides
 from arraydiff.sparse.star import recovery
 from arraydiff.sparse.tiles import Tiling
+from arraydiff.sparse.two_sided import FEWEST, PULLBACK, WORTH, TwoSided, promised, two_sided
 
 __all__ = ["Sparsity"]
 
@@ -30,7 +33,7 @@ FEW = 0.05
 COLOURINGS = ("colours", "star")
 """What is made when first asked for, and kept."""
 
-MADE_ANEW = ("_order", "_halves", "tiling")
+MADE_ANEW = ("_order", "_halves", "_sides", "of_sum", "tiling")
 """What is not pickled: making it takes less than sending it."""
 
 KEPT = 2**21
@@ -169,6 +172,41 @@ class Sparsity:
         """The same with (j, i) for each (i, j): a Hessian of which a triangle was given."""
         return self if self.pattern.symmetric else Sparsity(self.pattern.mirrored, self.detected)
 
+    @cached_property
+    def promised(self) -> float:
+        """What products on both sides may cost, in products J·v: that of the columns alone, unless it is far less."""
+        count, (m, n) = self.count, self.shape
+        told = max(m, n / PULLBACK) * WORTH * count  # entries, at most, by products that cost no more than that
+        if (self.optimal and count <= FEWEST) or self.pattern.nnz > told:
+            return float(count)
+        least = promised(self.pattern)
+        return least if least <= WORTH * count else float(count)
+
+    @cached_property
+    def two_sided(self) -> TwoSided | None:
+        """Colours of columns and rows where products on both sides cost less than those of the columns alone."""
+        if self.promised >= self.count:
+            return None
+        found = two_sided(self.pattern, self.colours)
+        return found if found.by_rows.any() and found.cost < self.count else None
+
+    @property
+    def sides(self) -> Sides | None:
+        """The entries of either side by colour; kept where it takes little room."""
+        known: Sides | None = self.__dict__.get("_sides")
+        if known is None and self.two_sided is not None:
+            known = Sides.of(self.two_sided)
+            if self.pattern.nnz <= KEPT:
+                self.__dict__["_sides"] = known
+        return known
+
+    @cached_property
+    def of_sum(self) -> Sparsity:
+        """Of the Hessian of a sum whose terms have this pattern."""
+        n = self.shape[1]
+        items = Items.of_terms(self.pattern, np.ones(n, dtype=np.bool_))
+        return Sparsity(items.both_ways(n), self.detected)
+
     @property
     def order(self) -> Order:
         """The entries by colour; kept where it takes little room."""
@@ -227,6 +265,9 @@ class Sparsity:
         ]
         if "star" in self.__dict__:
             lines.append(f"{count_of(self.star)} colours where symmetry gives the rest.")
+        both = self.__dict__.get("two_sided")
+        if both is not None:
+            lines.append(f"{Sides.of(both).told}, where f can be followed.")
         if self.dense_rows.size:
             lines.append(self._burden())
         elif 2 * self.count > n > 1:

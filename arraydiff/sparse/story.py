@@ -27,7 +27,7 @@ class SparseStory:
     row: Callable[[int], str]  # as it stands before the parameter of its column
     sparsity: Sparsity
     entries: Pattern  # of the derivative
-    directions: int
+    directions: str  # how many
     judged: Judged
     repaired: Ints
 
@@ -36,7 +36,7 @@ class SparseStory:
         known, batching = self.sparsity, self.bound.problem.call.batching
         lines = opened(self.title, result, batching.told if batching is not None else "")
         lines.append(
-            f"{self.entries.nnz} entries of {self.entries.shape[0]} x {self.entries.shape[1]} in {self.directions} directions; "
+            f"{self.entries.nnz} entries of {self.entries.shape[0]} x {self.entries.shape[1]} in {self.directions}; "
             f"the longest row has {known.lower_bound}. The pattern is that of the points visited; {VISIBLE}."
         )
         if self.repaired.size:

@@ -30,6 +30,12 @@ STAR_ENTRIES = 300_000
 FEWEST = 3
 """Colours that stars are not tried beside: they would save one at most."""
 
+PULLBACK = 1.5
+"""What uᵀ·J costs, in products J·v."""
+
+WORTH = 0.5
+"""Of what the columns alone cost: what two sides must promise, since colouring them takes its time."""
+
 
 @dataclass(frozen=True, eq=False)
 class TwoSided:
@@ -46,39 +52,55 @@ class TwoSided:
         return count_of(self.columns) + count_of(self.rows)
 
     @property
+    def cost(self) -> float:
+        """Of its products, in products J·v."""
+        return count_of(self.columns) + PULLBACK * count_of(self.rows)
+
+    @property
     def turned(self) -> TwoSided:
         """Of the transposed pattern."""
         flat = self.pattern.by_columns
         return TwoSided(self.pattern.transposed, self.rows, self.columns, ~self.by_rows[flat])
 
 
-def two_sided(pattern: Pattern) -> TwoSided:
-    """The fewest colours that are found: no more than those of the columns alone, or of the rows alone."""
+def promised(pattern: Pattern) -> float:
+    """What two sides cost at best, by the lengths of rows and columns: nothing is coloured."""
     turned = pattern.transposed
-    sides = _of_columns(pattern), _of_columns(turned).turned
-    best = min(sides, key=lambda one: one.count)
-    for transposed in (False, True):
-        for found in _peeled(turned if transposed else pattern, best.count):
-            best = _fewer(best, found.turned if transposed else found)
+    bounds = [cost for way in (False, True) for cost, _ in _bounds(turned if way else pattern, way)]
+    return min([PULLBACK * int(turned.lengths.max(initial=0)), *bounds])
+
+
+def two_sided(pattern: Pattern, columns: Ints | None = None) -> TwoSided:
+    """The cheapest colours found: no dearer than those of the columns alone, which may be given, or of the rows alone."""
+    turned = pattern.transposed
+    sides = _of_columns(pattern, columns), _of_columns(turned).turned
+    best = min(sides, key=lambda one: one.cost)
+    for way in (False, True):
+        for found in _peeled(turned if way else pattern, best.cost, way):
+            best = _cheaper(best, found)
     if best.count <= FEWEST or pattern.nnz > STAR_ENTRIES:
         return best
     starry = _of_stars(pattern, best.count)
-    return best if starry is None else _fewer(best, starry)
+    return best if starry is None else _cheaper(best, starry)
 
 
-def _fewer(best: TwoSided, found: TwoSided) -> TwoSided:
-    return found if found.count < best.count else best
+def _cheaper(best: TwoSided, found: TwoSided) -> TwoSided:
+    return found if found.cost < best.cost else best
 
 
-def _of_columns(pattern: Pattern) -> TwoSided:
+def _of_columns(pattern: Pattern, columns: Ints | None = None) -> TwoSided:
     """All by columns."""
     rows = np.full(pattern.shape[0], NO_COLOUR, dtype=np.int64)
-    return TwoSided(pattern, coloured(pattern), rows, np.zeros(pattern.nnz, dtype=np.bool_))
+    columns = coloured(pattern) if columns is None else columns
+    return TwoSided(pattern, columns, rows, np.zeros(pattern.nnz, dtype=np.bool_))
 
 
-def _peeled(pattern: Pattern, best: int) -> Iterator[TwoSided]:
-    """The longest rows by themselves, all others by columns; where that may take fewer than `best`."""
-    splits = [(bound, length) for length, bound in _bounds(pattern) if bound < best]
+def _peeled(pattern: Pattern, best: float, turned: bool) -> Iterator[TwoSided]:
+    """The longest rows by themselves, all others by columns; where that may cost less than `best`.
+
+    Of a pattern that is `turned` the rows are columns.
+    """
+    splits = [(bound, length) for bound, length in _bounds(pattern, turned) if bound < best]
     for bound, length in sorted(splits)[:MOST_SPLITS]:
         if bound >= best:
             return
@@ -87,13 +109,14 @@ def _peeled(pattern: Pattern, best: int) -> Iterator[TwoSided]:
         rows = np.full(pattern.shape[0], NO_COLOUR, dtype=np.int64)
         rows[dense] = coloured(pattern.rows_of(dense).transposed)
         found = trimmed(pattern, coloured(pattern.rows_of(others)), rows)
-        best = min(best, found.count)
+        found = found.turned if turned else found
+        best = min(best, found.cost)
         yield found
 
 
-def _bounds(pattern: Pattern) -> Iterator[tuple[int, int]]:
-    """Lengths of rows, and how many colours it takes at least if longer ones go by themselves: their columns, and that length."""
-    lengths = pattern.lengths
+def _bounds(pattern: Pattern, turned: bool) -> Iterator[tuple[float, int]]:
+    """Lengths of rows, and before each what it costs at least if longer ones go by themselves: their columns, and that length."""
+    lengths, weights = pattern.lengths, (PULLBACK, 1.0) if turned else (1.0, PULLBACK)
     order = np.argsort(-lengths, kind="stable")
     steps = np.flatnonzero(np.diff(lengths[order])) + 1  # where a shorter one comes
     counts, most, start = np.zeros(pattern.shape[1], dtype=np.int64), 0, 0
@@ -102,7 +125,7 @@ def _bounds(pattern: Pattern) -> Iterator[tuple[int, int]]:
         np.add.at(counts, cols, 1)
         most, start = max(most, int(counts[cols].max(initial=0))), stop
         length = int(lengths[order[stop]])
-        yield length, length + most
+        yield weights[0] * length + weights[1] * most, length
 
 
 def _of_stars(pattern: Pattern, best: int) -> TwoSided | None:

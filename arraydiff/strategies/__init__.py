@@ -6,11 +6,13 @@ from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.seam import Strategy
 from arraydiff.strategies.adaptive import Adaptive
 from arraydiff.strategies.complex_step import ComplexStep
+from arraydiff.strategies.exact import Exact
 from arraydiff.strategies.richardson import Richardson
 from arraydiff.strategies.stencil import Backward, Central, Forward
 
 STRATEGIES: dict[DifferentiationMethod, type[Strategy]] = {
     DifferentiationMethod.ADAPTIVE: Adaptive,
+    DifferentiationMethod.EXACT: Exact,
     DifferentiationMethod.COMPLEX_STEP: ComplexStep,
     DifferentiationMethod.RICHARDSON: Richardson,
     DifferentiationMethod.CENTRAL: Central,

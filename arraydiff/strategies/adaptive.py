@@ -1,8 +1,4 @@
-"""Adaptive: the complex step where it is certified for this very x, else the ladder, and the reason said.
-
-The order of trial is that of the cost: f(x); two complex points on one random ray (one is enough to learn that f refuses
-complex numbers); the ray's ladder, which vouches for them.
-"""
+"""Adaptive: f followed where it can be, and held to plain f; else by its values, and the reason said."""
 
 from __future__ import annotations
 
@@ -11,48 +7,44 @@ from dataclasses import dataclass, replace
 
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import Lines, Tangents
-from arraydiff.noise import given
-from arraydiff.probe import first_sight, further
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Points, Prepared
-from arraydiff.strategies import cheapest, complex_step, richardson
-from arraydiff.strategies.certificate import certify
+from arraydiff.strategies.exact import Untraced, attempt, refused_beforehand
+from arraydiff.strategies.numerical import Numerical
+
+CHEAPER = 8
+"""Directions from which on a trace costs less than the differences that a tolerance of the user's leaves room for."""
 
 
 @dataclass(frozen=True)
 class Adaptive:
     """The default strategy."""
 
-    along: bool = False  # whether the derivative along the certificate's ray is wanted too, where there is one
+    along: bool = False  # whether the derivative along a random line is wanted too, where one is looked along
 
     def watching(
         self, problem: Problem, config: DifferentiationConfig, line: Callable[[Problem], Tangents] | None
     ) -> Adaptive:
-        """The certificate's ray is random anyhow; of one parameter it is the column itself."""
+        """Its ray is random anyhow; of one parameter it is the column itself."""
         return replace(self, along=problem.n > 1)
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
-        """F(x), the certificate, and with it the method."""
-        value, noise = yield from first_sight(problem, config)
-        if problem.step is not None:
-            noise = yield from further(problem, value, noise)
-            return richardson.prepared(
-                problem, config, value, noise, "a step was given, and real steps are taken by it"
-            )
-        if cheapest.applies(problem, config):
-            noise = yield from further(problem, value, noise)
-            return (yield from cheapest.prepare(problem, config, value, noise))
-        certificate = yield from certify(problem, config, value, noise, self.along)
-        if certificate.holds:
-            return complex_step.prepared(value, certificate)
-        noise = yield from further(problem, value, certificate.noise)
-        return richardson.prepared(problem, config, value, noise, certificate.reason, certificate.ladder)
+        """F(x), f followed, and with it the method."""
+        found: Prepared | Untraced = Untraced(not_tried(problem, config))
+        if not found.reason:
+            found = yield from attempt(problem, config, self.along)
+        if isinstance(found, Prepared):
+            return found
+        return (yield from found.instead(Numerical(self.along).prepare(problem, config)))
 
     def foreseen(self, problem: Problem, config: DifferentiationConfig, lines: Lines) -> Sequence[Sequence[Points]]:
-        """As the complex step, its columns after the scouts: those more functions need."""
-        if problem.step is not None:
-            return richardson.Richardson().foreseen(problem, config, lines)
-        if given(config) or cheapest.applies(problem, config):
-            return [[]]
-        certificate, columns, closer, scouts, *more = complex_step.expected(problem, config, lines)
-        return [certificate, closer, scouts, columns, *more]
+        """As for an f that is not followed: where it is tried, nothing is foreseen."""
+        by_values = not_tried(problem, config) or refused_beforehand(problem, config)
+        return Numerical(self.along).foreseen(problem, config, lines) if by_values else [[]]
+
+
+def not_tried(problem: Problem, config: DifferentiationConfig) -> str:
+    """Why values of f are preferred, or nothing."""
+    if config.error_tolerance is not None and problem.directions < CHEAPER:
+        return "differences hold error_tolerance= at less cost"
+    return ""

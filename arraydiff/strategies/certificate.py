@@ -316,21 +316,20 @@ def certify(
         noise = yield from further(problem, value, noise)
     noise = replace(noise, sight=None)  # it has served
     heard = noise if problem.n == 1 else replace(noise, asks=False)
-    finished, ladder = yield from richardson.ladders(
-        line, _witnessing(problem, config), value, heard, ending=witness_of
-    )
+    finished, ladder = yield from richardson.ladders(line, witnessing(problem, config), value, heard, ending=witness_of)
     assert isinstance(finished, Witness)
     return trial.judged(noise, finished.cut, ladder if problem.n == 1 else None)
 
 
 def certifying(problem: Problem, config: DifferentiationConfig) -> Points:
     """The complex points that are tried first."""
-    return next(tried(config, problem.x, _line(replace(problem, step=None))))
+    points: Points = next(tried(config, problem.x, _line(replace(problem, step=None))))
+    return points
 
 
 def vouching(problem: Problem, config: DifferentiationConfig) -> Points:
     """The real points that vouch for them first, where the probe's cannot."""
-    return richardson.scouting(_line(replace(problem, step=None)), _witnessing(problem, config))
+    return richardson.scouting(_line(replace(problem, step=None)), witnessing(problem, config))
 
 
 def _line(problem: Problem) -> Lines:
@@ -375,7 +374,7 @@ def refused_beforehand(problem: Problem, config: DifferentiationConfig) -> str:
     return ""
 
 
-def _witnessing(problem: Problem, config: DifferentiationConfig) -> DifferentiationConfig:
+def witnessing(problem: Problem, config: DifferentiationConfig) -> DifferentiationConfig:
     """The options of the ray's ladder: no limits that are meant for single parameters."""
     fine = problem.eps < FINEST  # more digits take more rungs
     stages = config.max_iterations if fine else min(config.max_iterations, WITNESS_STAGES)

@@ -16,7 +16,7 @@ from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Lines, ray, x_itself
 from arraydiff.noise import Noise, noise_at
 from arraydiff.probe import probed, sighted
-from arraydiff.problem import Problem
+from arraydiff.problem import Later, Problem
 from arraydiff.rows import Rows, by_rows, cut, mean_of
 from arraydiff.seam import Asking, Prepared, Pushforward
 from arraydiff.strategies import stencil
@@ -213,7 +213,7 @@ class Frozen:
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x), and two points along one ray where bars are wanted."""
         learnt, xp = self.learnt, problem.xp
-        at = replace(problem, scale=learnt.length, step=None)
+        at = replace(problem, scaling=Later(learnt.length), step=None)
         if not self.checked:
             values = yield x_itself(at)
             around = None

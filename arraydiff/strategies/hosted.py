@@ -7,16 +7,29 @@ library, and values come down: once a stage, all together.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from arraydiff._typing import Array
 from arraydiff.backends import Backend
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import Lines
-from arraydiff.problem import Problem
-from arraydiff.seam import Asking, Carried, Points, Prepared, Pushforward, Strategy, Values
+from arraydiff.problem import Later, Problem
+from arraydiff.seam import (
+    Asking,
+    Carried,
+    Noted,
+    Prepared,
+    Pushforward,
+    Recorded,
+    Recording,
+    Strategy,
+    Tape,
+    Touched,
+    Values,
+)
 from arraydiff.strategies.frozen import Frozen
 
 T = TypeVar("T")
@@ -52,6 +65,7 @@ def on_host(problem: Problem) -> Problem:
     assert backend.host is not None
     given = {name: array for name in names if (array := getattr(problem, name)) is not None}
     arrays = dict(zip(given, backend.to_host(*given.values()), strict=True))
+    arrays["scaling"] = Later(arrays.pop("scale"))
     return replace(problem, call=replace(problem.call, backend=backend.host), **arrays)
 
 
@@ -62,18 +76,80 @@ def _pushed(lines: Lines, prepared: Prepared, local: Problem) -> Asking[Pushforw
     return Pushforward(*(outer.backend.asarray(part) for part in parts))
 
 
-def translated(problem: Problem, asking: Asking[T]) -> Generator[Points, Values, T]:
+def translated(problem: Problem, asking: Asking[T]) -> Generator[Any, Any, T]:
     """Points as arrays of x's library, values as arrays of the host."""
-    backend, given = problem.backend, None
+    backend = problem.backend
+    given: Any = None
     carry = partial(backend.from_host, like=problem.x)
     while True:
         try:
-            points = asking.send(given)  # type: ignore[arg-type]
+            points = asking.send(given)
         except StopIteration as done:
             result: T = done.value
             return result
         given = None  # not kept while f is evaluated: they may be many
-        given = _brought(backend, (yield Carried(points, carry)))
+        if isinstance(points, Recording):
+            given = _hosted(backend, problem.x, (yield replace(points, x=carry(points.x))))
+        else:
+            given = _brought(backend, (yield Carried(points, carry)))
+
+
+def _hosted(backend: Backend, x: Array, recorded: Recorded | Exception) -> Recorded | Exception:
+    """A tape of x's library as one that takes arrays of the host."""
+    if isinstance(recorded, Exception):
+        return recorded
+    return Recorded(HostedTape(backend, x, recorded.tape), *backend.to_host(recorded.value))
+
+
+@dataclass(frozen=True)
+class HostedTape:
+    """A tape whose arrays are on the host."""
+
+    backend: Backend
+    x: Array
+    tape: Tape
+
+    @property
+    def value(self) -> Array:
+        """(m,)."""
+        return self.backend.to_host(self.tape.value)[0]
+
+    @property
+    def held(self) -> int:
+        """As it is."""
+        return self.tape.held
+
+    @property
+    def notes(self) -> Noted:
+        """As they are."""
+        return self.tape.notes
+
+    def pullback(self, cotangent: Array, *, keep: bool = False) -> Array:
+        """uᵀ·J."""
+        return self.backend.to_host(self.tape.pullback(self._up(cotangent), keep=keep))[0]
+
+    def pushforward(self, tangent: Array) -> Array:
+        """J·v."""
+        return self.backend.to_host(self.tape.pushforward(self._up(tangent)))[0]
+
+    def kinked(self) -> Sequence[Touched]:
+        """Masks on the host."""
+        return [HostedKink(*self.backend.to_host(one.rows, one.columns)) for one in self.tape.kinked()]
+
+    def shaken(self, units: float) -> Tape | None:
+        """The same with other roundings, if there is one."""
+        shaken = self.tape.shaken(units)
+        return None if shaken is None else HostedTape(self.backend, self.x, shaken)
+
+    def _up(self, array: Array) -> Array:
+        return self.backend.from_host(array, like=self.x)
+
+
+class HostedKink(NamedTuple):
+    """A kink whose masks are on the host."""
+
+    rows: Array
+    columns: Array
 
 
 def _brought(backend: Backend, values: Values) -> Values:

@@ -81,7 +81,8 @@ def tableau_of(problem: Problem, value: Array) -> int:
 def scouting(lines: Lines, config: DifferentiationConfig) -> Points:
     """The first points of ladders whose f is not known to be noisy."""
     value = lines.problem.xp.zeros_like(lines.problem.x[:1])
-    return next(ladders(lines, config, value, _unheard(lines.problem, config, value)))
+    points: Points = next(ladders(lines, config, value, _unheard(lines.problem, config, value)))
+    return points
 
 
 def _unheard(problem: Problem, config: DifferentiationConfig, value: Array) -> Noise:

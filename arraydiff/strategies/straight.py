@@ -13,7 +13,7 @@ from functools import partial
 from math import sqrt
 
 from arraydiff._typing import Array, Namespace
-from arraydiff.config import DifferentiationConfig
+from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Lines
 from arraydiff.pairs import crossed
 from arraydiff.probe import PROBED_FROM
@@ -30,6 +30,9 @@ WIDTH = 3.0
 
 CANCELLED = 2.0
 """Times the bar of an imaginary part: on one ray, of which its curvature is known, terms of other parameters may cancel."""
+
+OFF = 8.0
+"""Times both bars: an exact column that is off by more is not that of a straight line."""
 
 RETREAT = 0.5
 """Of the step, to the other side, where f fails."""
@@ -56,8 +59,15 @@ class WithStraight:
 
 
 def _either(lines: Lines, prepared: Prepared) -> Asking[Pushforward]:
-    asking = prepared.pushforward(lines) if lines.span is None else differences(lines, lines.span, prepared)
-    return (yield from asking)
+    if lines.span is None:
+        return (yield from prepared.pushforward(lines))
+    straight = yield from differences(lines, lines.span, prepared)
+    if prepared.method is not DifferentiationMethod.EXACT:
+        return straight
+    exact, xp = (yield from prepared.pushforward(lines)), lines.problem.xp
+    off = xp.abs(exact.columns - straight.columns) > OFF * (exact.error + straight.error)
+    (wrong,) = lines.problem.backend.read(xp.reshape(xp.sum(xp.astype(off, xp.int32)), (1,)))
+    return straight if wrong else exact  # the check tells which columns are not straight
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from arraydiff.examples.levenberg_marquardt import levenberg_marquardt
 from arraydiff.examples.problem import FitProblem, starting_values
 from arraydiff.examples.xpcs import Experiment
 from benchmarks.nist import DATASETS
+from tests.helpers import is_traced
 
 EASY = {"Misra1a", "DanWood", "Rat42", "Rat43", "MGH09"}
 
@@ -52,7 +53,8 @@ def test_inside_bounds_the_fit_is_that_of_least_squares(data):
     seen = []
 
     def residual(b):
-        seen.append(np.real(b))
+        if not is_traced(b):
+            seen.append(np.real(b))
         return data.residual(b)
 
     normal = ad.normal_equations(residual, bounds=(lower, upper), unreliable="ignore")

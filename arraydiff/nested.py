@@ -1,0 +1,170 @@
+"""A derivative inside of an f that is traced: traced in turn, a level higher; the outermost one alone is held to plain f."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from arraydiff._typing import Array
+from arraydiff.arguments import flatten
+from arraydiff.backends import Backend, backend_of
+from arraydiff.binding import Bound, called, flat_vector
+from arraydiff.callables import Transform
+from arraydiff.config import DifferentiationConfig, DifferentiationMethod
+from arraydiff.exact import Traced, Tracer, as_array, plain, traced
+from arraydiff.exact.dispatch import TracedNamespace
+from arraydiff.exact.trace import has_tracer, ops, refuse
+from arraydiff.noise import given
+from arraydiff.problem import Call, Later, Output, Problem
+from arraydiff.recording import record
+from arraydiff.seam import Recording
+
+FOLLOWED = (DifferentiationMethod.ADAPTIVE, DifferentiationMethod.EXACT)
+
+
+@dataclass(frozen=True)
+class TracedBackend(Backend):
+    """Arrays that are traced, and plain ones beside them."""
+
+    plain: Backend
+
+    @property
+    def below(self) -> Backend:
+        """As said."""
+        return self.plain
+
+    @classmethod
+    def beside(cls, leaves: list[Any]) -> TracedBackend:
+        """Of some arguments, traced or not."""
+        below = backend_of([plain(leaf) for leaf in leaves])
+        like = next((leaf for leaf in leaves if has_tracer(leaf)), None)
+        return cls(TracedNamespace(below.xp) if like is None else like.__array_namespace__(), below.device, below)
+
+    def asarray(self, value: Any, dtype: Any = None, *, copy: bool | None = None) -> Array:
+        """A traced array as it is."""
+        if not has_tracer(value):
+            return self.below.asarray(value, dtype, copy=copy)
+        array = as_array(value, value)
+        return array if dtype is None or array.dtype == dtype else ops.astype(array, dtype)
+
+    def indices(self, which: Any) -> Array:
+        """Plain ones."""
+        return self.below.indices(which)
+
+    def copy(self, array: Array) -> Array:
+        """Traced, if it was."""
+        return ops.positive(array) if type(array) is Tracer else self.below.copy(array)
+
+    @property
+    def default_float(self) -> Any:
+        """As below."""
+        return self.below.default_float
+
+
+@dataclass
+class Followed:
+    """A derivative that was traced, as far as bare answers ask."""
+
+    output: Output
+    columns: Any
+
+    @property
+    def value(self) -> Any:
+        """(m,) f(x)."""
+        return self.output.values
+
+
+def _answered(output: Output, columns: Any) -> Any:
+    return Followed(output, columns)
+
+
+def answer(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What the transform returns, traced."""
+    options = transform.options
+    unfollowed = why_not(transform, options.config)
+    if unfollowed:
+        refuse(f"{transform.title} {unfollowed}, inside of what is traced", *args)
+    bound = posed(transform, args, kwargs, TracedBackend.beside)
+    tape, output = followed(bound.problem.call, bound.problem.x)
+    transform._check_output(bound.problem.backend, output.layout)
+    columns = transform._traced(bound, tape)
+    return transform._bare(bound, _answered(output, columns), columns)
+
+
+def unverified(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What the transform returns where nobody wants to see it held to plain f, by the shortest way; None where that is not open.
+
+    It is closed where f cannot be followed, at kinks, where a number is not finite, and to all who count what is done.
+    """
+    bound = posed(transform, args, kwargs, backend_of)
+    call, backend = bound.problem.call, bound.problem.backend
+    if backend.deferred or backend.is_lazy or not bound.problem.n:
+        return None
+    with backend.on_device(), backend.quietly():
+        answered = record(call, Recording(bound.problem.x))
+        if isinstance(answered, Exception):
+            return None
+        recorded, output = answered
+        transform._check_output(backend, output.layout)
+        columns = transform._traced(bound, recorded.tape)
+        both = backend.xp.sum(columns) + backend.xp.sum(output.values)
+        (sound,) = backend.read(
+            backend.xp.reshape(backend.xp.astype(backend.xp.isfinite(both), backend.index_dtype), (1,))
+        )
+        if recorded.tape.notes.kinks or not sound:
+            return None
+        return transform._bare(bound, _answered(output, columns), columns)
+
+
+def why_not(transform: Transform, config: DifferentiationConfig) -> str:
+    """Why it is not traced, or nothing."""
+    if not transform.nests:
+        return "is not followed"
+    if config.method not in FOLLOWED:
+        return f"with method={config.method.value!r} is made of differences"
+    if (
+        config.opaque
+        or not config.trace
+        or given(config)
+        or config.step_size is not None
+        or config.relative_step is not None
+    ):
+        return "with opaque=, trace=, noise= or a step is made of differences"
+    if transform.options.full_output or transform.options.out is not None:
+        return "with full_output= or out= gives what is not traced"
+    return ""
+
+
+def posed(
+    transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any], backend_for: Callable[[list[Any]], Backend]
+) -> Bound:
+    """The call with its x laid flat."""
+    options = transform.options
+    places = options.argnums.places(transform.fun, args, kwargs)
+    leaves = flatten([kwargs[place] if isinstance(place, str) else args[place] for place in places])[0]
+    call, layout, arrays = called(
+        transform.fun,
+        args,
+        kwargs,
+        options.argnums,
+        options.config,
+        transform._rules,
+        backend_for(leaves),
+        options.has_aux,
+        transform.cotangent,
+    )
+    x, _, eps = flat_vector(call.backend, layout, arrays)
+    return Bound(Problem(call, x, eps, Later(x)), layout, range(int(x.shape[0])))
+
+
+def followed(call: Call, x: Array) -> tuple[Traced, Output]:
+    """The tape of a level more, and what f gave."""
+    told = []
+
+    def flat(point: Any) -> Any:
+        told.append(call.followed(point))
+        return told[-1].values
+
+    tape = traced(flat, x, constant=call.measured)
+    return tape, Output(tape.value, told[-1].layout, told[-1].aux)

@@ -1,0 +1,155 @@
+"""A sparse Hessian of an f that is followed: its gradient is recorded, and pushed forward along a line for each star colour."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from arraydiff._typing import Array
+from arraydiff.arguments import Layout, Leaf
+from arraydiff.config import DifferentiationConfig, DifferentiationMethod
+from arraydiff.directions import Lines, x_itself
+from arraydiff.engine import Wanted, opened
+from arraydiff.evaluator import Evaluator
+from arraydiff.problem import Output, Problem
+from arraydiff.result import Status
+from arraydiff.seam import SHAKE, Asking, Prepared, Pushforward, Rounds, Seen, Tape
+from arraydiff.sparse.compressed import Entries
+from arraydiff.sparse.gradients import GradientRequest
+from arraydiff.sparse.pattern import Ints, Pattern
+from arraydiff.sparse.request import FOLLOWING, Made
+from arraydiff.sparse.seeds import Seeds
+from arraydiff.sparse.sparsity import Sparsity
+from arraydiff.strategies.code import ARRAYS, direction, pushed
+from arraydiff.strategies.exact import Untraced, refused_beforehand
+from arraydiff.strategies.exact_second import LOST, followed_slopes
+
+
+@dataclass(frozen=True)
+class ExactSlopes:
+    """The strategy: columns are those of the Hessian, the value is the gradient. Where f is not followed it says why, no more."""
+
+    refusals: list[Untraced] = field(default_factory=list)
+
+    def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
+        """The gradient of a scalar f recorded.
+
+        Raises
+        ------
+        TypeError
+            f cannot be followed, and method='exact' was asked for.
+        """
+        found = yield from followed_slopes(problem, config)
+        if isinstance(found, Untraced):
+            if config.method is DifferentiationMethod.EXACT:
+                found.refused()
+            self.refusals.append(found)
+            return Prepared(DifferentiationMethod.ADAPTIVE, problem.x, _none)
+        tape, shaken = found.tape, found.tape.shaken(SHAKE)
+        v = found.line.at
+        other = None if shaken is None else shaken.pushforward(v[:, 0])[:, None]
+        seen = Seen(v[:, 0], pushed(problem, found.line, found.change[:, None], other, found.eps))
+        columns = partial(_columns, tapes=(tape, shaken), eps=found.eps)
+        return Prepared(DifferentiationMethod.EXACT, tape.value, columns, arrays=ARRAYS, along=seen)
+
+
+def _none(lines: Lines) -> Asking[Pushforward]:
+    raise AssertionError(lines)
+
+
+def _columns(lines: Lines, tapes: tuple[Tape, Tape | None], eps: float) -> Generator[Any, Any, Pushforward]:
+    """H·V."""
+    xp = lines.problem.xp
+    made = [
+        None if tape is None else xp.stack([tape.pushforward(direction(lines, k)) for k in range(lines.count)], axis=1)
+        for tape in tapes
+    ]
+    yield from ()
+    assert made[0] is not None
+    return pushed(lines.problem, lines, made[0], made[1], eps)
+
+
+@dataclass(frozen=True)
+class RecordedRequest(GradientRequest):
+    """One Hessian by the recorded gradient of f, or of the sum of its terms."""
+
+    terms: bool = False
+
+    def _lined(self, known: Sparsity, real: bool = True) -> Seeds:
+        return self._seeds(known.halves(self.free).order, real=False)  # a tape knows no bounds
+
+    def recorded(self) -> Rounds[tuple[Prepared | None, Untraced]]:
+        """The gradient on a tape; None: why not."""
+        if self.config.method not in FOLLOWING or not self.problem.n:
+            return None, Untraced("")
+        refused = refused_beforehand(self.problem, self.config)
+        if refused:
+            found = Untraced(refused)
+            if self.config.method is DifferentiationMethod.EXACT:
+                found.refused()
+            return None, found
+        strategy, xp = ExactSlopes(), self.problem.xp
+        wanted = Wanted(range(self.problem.n), strategy=strategy)
+        if not self.terms:
+            prepared = yield from opened(self.problem, self.config, wanted, self.evaluator)
+        else:
+            yield [x_itself(self.problem)]
+            prepared = self._of_total(wanted)
+        if strategy.refusals:
+            return None, strategy.refusals[0]
+        value = self.evaluator.base.values
+        lost = xp.sum(xp.astype(~xp.isfinite(value), self.problem.backend.index_dtype))
+        finite = self.problem.backend.read(xp.reshape(lost, (1,))) == [0]
+        return (prepared, Untraced("")) if finite else (None, Untraced("f is not finite at x"))
+
+    def _of_total(self, wanted: Wanted) -> Prepared:
+        """The strategy prepared for the sum of the terms, which are known at x."""
+        outer, values, xp = self.evaluator, self.evaluator.base.values, self.problem.xp
+        call = replace(self.problem.call, cotangent=xp.ones_like(xp.reshape(values, (-1,))[:1]))  # serves all of them
+        total = replace(self.problem, call=call)
+        inner = Evaluator(total, self.config, service=outer.service)
+        inner.calls, inner.points, inner.asked = 0, 0, outer.asked
+        layout = Layout(None, (Leaf((), values.dtype),))
+        inner.given = Output(xp.sum(values, axis=0, keepdims=True), layout, outer.base.aux, calls=0, points=0)
+        try:
+            return inner.drive(opened(total, self.config, wanted, inner))
+        finally:
+            outer.calls, outer.points = outer.calls + inner.calls, outer.points + inner.points
+            outer.rounds, outer.asked = outer.rounds + inner.rounds, inner.asked
+
+    def made(self, prepared: Prepared, known: Sparsity) -> Rounds[Made | None]:
+        """The entries, and rows of which the pattern leaves something out; None where they are not finite."""
+        made = yield from self._made(prepared, known, self._lined(known))
+        here = self.here
+        lost = here.xp.sum(here.xp.astype((made.got.entries.status & int(Status.FAILED)) != 0, here.index_dtype))
+        if here.read(here.xp.reshape(lost, (1,))) != [0]:
+            return None
+        return (yield from self._checked_again(prepared, made)) if made.rows.size else made
+
+
+def at_places(here: Any, entries: Entries, places: Ints) -> Entries:
+    """Entries at these places; -1: of none, 0 and FIXED."""
+    xp, index = here.xp, here.indices(np.where(places < 0, int(entries.values.shape[0]), places))
+    fills = {"values": 0, "error": 0, "status": int(Status.FIXED), "floor": 1}
+
+    def taken(name: str) -> Array:
+        part = getattr(entries, name)
+        return xp.take(xp.concat([part, xp.full((1,), fills[name], dtype=part.dtype, device=here.device)]), index)
+
+    return Entries(**{name: taken(name) for name in fills})
+
+
+def diagonal_of(pattern: Pattern) -> Ints:
+    """(n,) the place of each entry of the diagonal; -1: it is none."""
+    places = np.full(pattern.shape[1], -1, dtype=np.int64)
+    mine = np.flatnonzero(pattern.rows == pattern.cols)
+    places[pattern.rows[mine]] = mine
+    return places
+
+
+NOT_FINITE = Untraced(LOST)
+"""Why entries that a tape gave are not taken."""

@@ -1,0 +1,131 @@
+"""What tracing gave, held to plain f: its value, and its derivative along one random ray.
+
+Two points far apart enough for a difference that is right to 1e-9 or so settle it as a rule; where they do not, the ray's ladder
+does, with bars of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from arraydiff._typing import Array
+from arraydiff.config import DifferentiationConfig
+from arraydiff.directions import Tangents
+from arraydiff.noise import Noise
+from arraydiff.problem import Problem
+from arraydiff.result import Status
+from arraydiff.seam import Asking
+from arraydiff.strategies import richardson
+from arraydiff.strategies.certificate import NOISY_TOGETHER, ROUNDED, VALUE_SAME, WITHIN, witnessing
+from arraydiff.strategies.ladder import witness_of
+
+POWER = 1 / 3
+"""Of eps: the step, of the scale, at which truncation and rounding of a central difference are about the same."""
+
+ROUNDINGS = 2.0**6
+"""eps |f|: what two values may be rounded by, before the ladder is asked."""
+
+AGREED = 1e-7
+"""Relative: what the difference may leave out, before the ladder is asked."""
+
+SECOND_POWER = 1 / 4
+"""Of eps: the same for second differences."""
+
+SECOND_AGREED = 1e-5
+"""Relative: what second differences may leave out."""
+
+CLEAR = 0.1
+"""Of the derivative: differences with wider bars tell nothing. What is not followed misses far more, as a rule."""
+
+OTHER_VALUES = "f gives other values to a traced x; it may be random, keep state, or look at the types of its arguments"
+OTHER_SLOPE = "along a random direction differences of f give another derivative; f may look at types, or be random"
+OTHER_BEND = "along a random direction differences of f give other derivatives, or do not resolve them"
+NO_ROOM = "there is no room for differences inside the bounds"
+UNCLEAR = "along a random direction differences of f are too inexact to tell"
+
+
+def same_value(problem: Problem, value: Array, traced: Array, slope: Array) -> str:
+    """Nothing where f gave the traced x the values that it gives plain arrays; one read."""
+    xp = problem.xp
+    finite, eps = xp.isfinite(value), max(problem.eps, float(xp.finfo(value.dtype).eps))
+    size = _finite(problem, xp.maximum(xp.abs(value), xp.abs(slope)))
+    allowed = eps * xp.maximum(VALUE_SAME * size, NOISY_TOGETHER * xp.sqrt(xp.mean(size * size)))
+    same = xp.where(finite, xp.abs(traced - value) <= allowed, ~xp.isfinite(traced))
+    return "" if _all(problem, same) else OTHER_VALUES
+
+
+def confirmed(
+    problem: Problem, config: DifferentiationConfig, value: Array, line: Tangents, slope: Array, noise: Noise
+) -> Asking[str]:
+    """Nothing where differences of plain f along the line agree with the slope (m,), else what is wrong."""
+    xp, eps = problem.xp, noise.eps
+    t = 2.0 ** round(math.log2(eps**POWER))
+    step = problem.backend.asarray([[t], [-t]], problem.x.dtype)
+    if _has_room(problem, line, t):
+        values = (yield line.points(step)).at
+        difference = (values[:, 0] - values[:, 1]) / (2 * t)
+        size = _finite(problem, xp.maximum(xp.abs(values[:, 0]), xp.abs(value)) + xp.abs(slope))
+        typical = _finite(problem, xp.abs(slope))
+        left = AGREED * xp.maximum(typical, xp.sqrt(xp.mean(typical * typical)) / 2)
+        near = xp.abs(difference - slope) <= ROUNDINGS * eps * size / t + left
+        if _all(problem, near | ~xp.isfinite(value)):
+            return ""
+    return (yield from _by_ladder(problem, config, value, line, slope, noise))
+
+
+def confirmed_second(
+    problem: Problem, value: Array, line: Tangents, slope: Array, bend: Array, eps: float
+) -> Asking[str]:
+    """The same of a slope (m,) and a second derivative (m,), by four points."""
+    xp, backend = problem.xp, problem.backend
+    near, far = (2.0 ** round(math.log2(eps**power)) for power in (POWER, SECOND_POWER))
+    if not _has_room(problem, line, far):
+        return NO_ROOM
+    points = backend.asarray([[near], [-near], [far], [-far]], problem.x.dtype)
+    at = (yield line.points(points)).at
+    first = (at[:, 0] - at[:, 1]) / (2 * near)
+    second = (at[:, 2] - 2 * value + at[:, 3]) / far**2
+    size = _finite(problem, xp.max(xp.abs(at), axis=1) + xp.abs(slope) + xp.abs(bend))
+    typical = _finite(problem, xp.abs(slope) + xp.abs(bend))
+    typical = xp.maximum(typical, xp.sqrt(xp.mean(typical * typical)) / 2)
+    met = xp.abs(first - slope) <= ROUNDINGS * eps * size / near + AGREED * typical
+    met = met & (xp.abs(second - bend) <= ROUNDINGS * eps * size / far**2 + SECOND_AGREED * typical)
+    return "" if _all(problem, met | ~xp.isfinite(value)) else OTHER_BEND
+
+
+def _by_ladder(
+    problem: Problem, config: DifferentiationConfig, value: Array, line: Tangents, slope: Array, noise: Noise
+) -> Asking[str]:
+    xp, m = problem.xp, int(value.shape[0])
+    noise = replace(noise, asks=False)
+    witness, _ = yield from richardson.ladders(line, witnessing(problem, config), value, noise, ending=witness_of)
+    seen, error, size = witness.value[:, 0], witness.error[:, 0], xp.abs(slope)
+    size = xp.maximum(size, xp.abs(seen))
+    least = xp.sqrt(xp.mean(_finite(problem, size) ** 2)) * CLEAR
+    clear = (error <= CLEAR * xp.maximum(size, least)) | (error <= noise.eps * ROUNDED * xp.abs(value))
+    clear = clear & ((witness.status[:, 0] & int(Status.FAILED)) == 0)
+    bars = WITHIN * (1 + math.log2(max(m, 1))) * error
+    agreed = xp.abs(seen - slope) <= xp.maximum(bars, config.complex_step_threshold * math.sqrt(m) * size)
+    lost = ~xp.isfinite(value)
+    if not _all(problem, agreed | lost):
+        return OTHER_SLOPE
+    return "" if _all(problem, clear | lost) else UNCLEAR
+
+
+def _has_room(problem: Problem, line: Tangents, t: float) -> bool:
+    """Whether both points lie inside the bounds; one read where there are any."""
+    if line.room is None:
+        return True
+    up, down = line.room
+    return _all(problem, (up >= t) & (down >= t))
+
+
+def _finite(problem: Problem, sizes: Array) -> Array:
+    return problem.xp.where(problem.xp.isfinite(sizes), sizes, problem.xp.zeros_like(sizes))
+
+
+def _all(problem: Problem, passed: Array) -> bool:
+    xp = problem.xp
+    (failed,) = problem.backend.read(xp.reshape(xp.sum(xp.astype(~passed, xp.int32)), (1,)))
+    return failed == 0

@@ -1,0 +1,200 @@
+"""Exact: f is run once with what records it, and differentiated as it was written; good for any code that can be followed.
+
+Griewank & Walther, Evaluating Derivatives, SIAM 2008.  A gradient costs a few f whatever n.  Nothing that follows code is safe by
+itself, so what it gives is held to plain f at x (`confirming`); its bars are those of rounding, told by doing all operations
+again with other roundings (Parker, Monte Carlo arithmetic, UCLA CSD-970002, 1997).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NoReturn
+
+from arraydiff._typing import Array
+from arraydiff.config import DifferentiationConfig
+from arraydiff.directions import FINEST, Lines, Tangents, ray, x_itself
+from arraydiff.errors import BudgetSpent, released
+from arraydiff.memory import budget, exceeds
+from arraydiff.noise import given, noise_at
+from arraydiff.problem import Problem
+from arraydiff.result import Status
+from arraydiff.seam import SHAKE, Asking, Prepared, Pushforward, Recorded, Recording, Tape, Values
+from arraydiff.strategies.code import ARRAYS, Code, counts
+from arraydiff.strategies.confirming import confirmed, same_value
+from arraydiff.strategies.numerical import Numerical
+
+KEPT = 12
+"""(m,) of numbers that are kept beside the chunks."""
+
+ONE_OF_SEVERAL = "the derivative of the code is one of several at this x"
+
+TOO_LARGE = (
+    "what f makes on its way, kept on a tape, is more than max_memory (half of what is free where it is not given)"
+)
+
+
+@dataclass(frozen=True)
+class Untraced:
+    """Why f is not followed."""
+
+    reason: str
+    lasting: bool = False  # whether it would be the same at every x
+    error: Exception | None = None
+
+    def refused(self) -> NoReturn:
+        """Raise it: method='exact' was asked for."""
+        raise TypeError(
+            f"method='exact' cannot follow f: {self.reason}; leave method out, and what cannot be followed is differentiated by "
+            "values of f"
+        ) from self.error
+
+    def instead(self, asking: Asking[Prepared]) -> Asking[Prepared]:
+        """What is done instead, with the reason; what f had made when it was refused is not kept meanwhile."""
+        if self.error is not None:
+            released(self.error)
+        return self.told_with((yield from asking))
+
+    def told_with(self, prepared: Prepared) -> Prepared:
+        """What was done instead, with the reason."""
+        reason = "; ".join(filter(None, (self.reason, prepared.reason)))
+        return replace(prepared, reason=reason, untraced=self.reason if self.lasting else "")
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The strategy, asked for by name."""
+
+    along: bool = False  # whether the derivative along a random line is wanted too
+
+    def watching(
+        self, problem: Problem, config: DifferentiationConfig, line: Callable[[Problem], Tangents] | None
+    ) -> Exact:
+        """It is there for nothing."""
+        return replace(self, along=problem.n > 1)
+
+    def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
+        """F(x), and f followed; where plain f belies what it gave, differences with the flag UNRESOLVED; at kinks, differences.
+
+        Raises
+        ------
+        TypeError
+            f cannot be followed.
+        """
+        found = yield from attempt(problem, config, self.along)
+        if isinstance(found, Prepared):
+            return found
+        if found.reason.startswith(ONE_OF_SEVERAL):  # whose entries are differences, where there are others too
+            return (yield from found.instead(Numerical(self.along).prepare(problem, config)))
+        if not (found.reason.startswith(BELIED) or isinstance(found.error, BudgetSpent)):
+            found.refused()
+        numerical = yield from Numerical(self.along).prepare(problem, config)
+        note = f"{found.reason}; the values are by {numerical.method.value}"
+        return replace(numerical, pushforward=partial(_unresolved, numerical), notes=(*numerical.notes, note))
+
+
+BELIED = "what tracing f gave is not confirmed by plain f"
+
+
+def attempt(problem: Problem, config: DifferentiationConfig, along: bool = False) -> Asking[Prepared | Untraced]:
+    """F followed and held to plain f, or why not."""
+    begun = yield from followed(problem, config)
+    if isinstance(begun, Untraced):
+        return begun
+    if not (begun.value.shape[0] and problem.n):
+        return Untraced("there is nothing to differentiate")
+    line, tape = ray(problem), begun.recorded.tape  # no step is given
+    held = tape.held * (1 + problem.bars) + 8 * int(begun.value.shape[0]) * (ARRAYS + KEPT)
+    if exceeds(problem.backend, config.max_memory, held):
+        return Untraced(TOO_LARGE)
+    shaken = (yield from shaken_of(problem, tape)) if problem.bars else None
+    try:
+        code = Code.of(problem, config, begun.value, (tape, shaken), line)
+        belied = begun.other_value(problem, code.slope)
+    except Exception as error:  # noqa: BLE001 - a rule that refuses, or fails, says that differences are to be taken
+        return Untraced(f"the code has a derivative that is not followed: {first_line(error)}", error=error)
+    if code.kinks and counts(problem, [code.line.at != 0]) == [0]:
+        return Untraced(f"{ONE_OF_SEVERAL}: {', '.join(tape.notes.kinks)}")
+    if not belied and config.verify_trace:
+        assert begun.at_x is not None
+        noise = noise_at(problem, config, begun.at_x)
+        belied = yield from confirmed(problem, config, begun.value, code.line, code.slope, noise)
+    return Untraced(f"{BELIED}: {belied}") if belied else code.prepared(along)
+
+
+def shaken_of(problem: Problem, tape: Tape) -> Asking[Tape | None]:
+    """The same operations with other roundings; where they cannot be done again, at an x that is rounded otherwise."""
+    shaken = tape.shaken(SHAKE)
+    if shaken is not None:
+        return shaken
+    size = problem.xp.maximum(problem.xp.abs(problem.x), problem.scale)
+    moved = size * problem.backend.ray(problem.n, problem.x.dtype) * (SHAKE * problem.eps)
+    nearby = problem.at(problem.x + moved)
+    nearby = problem.xp.where(nearby == problem.x, problem.at(problem.x - moved), nearby)  # at a bound
+    recorded = yield Recording(nearby)
+    return recorded.tape if isinstance(recorded, Recorded) else None
+
+
+def first_line(error: Exception) -> str:
+    """What it says, or its kind."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+@dataclass(frozen=True)
+class Begun:
+    """F at x, and as it was followed."""
+
+    recorded: Recorded
+    at_x: Values | None  # of plain f; None: it was not called
+
+    @property
+    def value(self) -> Array:
+        """(m,) f(x)."""
+        return self.recorded.value if self.at_x is None else self.at_x.at[:, 0]
+
+    def other_value(self, problem: Problem, slope: Array) -> str:
+        """Why the two differ, or nothing; `slope` (m,) is what f does along a ray."""
+        return "" if self.at_x is None else same_value(problem, self.value, self.recorded.value, slope)
+
+
+def followed(problem: Problem, config: DifferentiationConfig, *, second: bool = False) -> Asking[Begun | Untraced]:
+    """Plain f at x, then f, or its gradient, on a tape; or why not."""
+    refused = refused_beforehand(problem, config)
+    if refused:
+        return Untraced(refused)
+    verified = config.verify_trace or problem.call.measured or problem.call.has_aux
+    at_x = (yield x_itself(problem)) if verified else None  # before tracing: f may keep what it made
+    recorded = yield Recording(problem.backend.copy(problem.x), second, _limit(problem, config))
+    if isinstance(recorded, Exception):
+        lasting = getattr(recorded, "lasting", False) is True
+        return Untraced(first_line(recorded), lasting, recorded)
+    return Begun(recorded, at_x)
+
+
+def refused_beforehand(problem: Problem, config: DifferentiationConfig) -> str:
+    """Why tracing is not tried, or nothing."""
+    limited = config.min_step is not None or config.max_step is not None
+    reasons = {
+        problem.trace_refused: problem.trace_refused != "",
+        "f sees plain arrays only (opaque=True)": config.opaque,
+        "f is not to be traced (trace=False)": not config.trace,
+        "f is noisy (noise= says so), and its code has a derivative of its own": given(config),
+        "a step was given, and f is asked at the points that it says": problem.step is not None or limited,
+        "devices= and store= are for points, which a trace is not": config.devices is not None
+        or config.store is not None,
+        "numbers of more digits than float64 are not traced": problem.eps < FINEST,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _limit(problem: Problem, config: DifferentiationConfig) -> Callable[[], int]:
+    """Bytes; asked for once arrays are large, since asking takes longer than a small f."""
+    return lambda: budget(problem.backend, config.max_memory) // (1 + problem.bars)
+
+
+def _unresolved(numerical: Prepared, lines: Lines) -> Asking[Pushforward]:
+    pushed = yield from numerical.pushforward(lines)
+    xp = lines.problem.xp
+    flag = xp.full_like(pushed.status, int(Status.UNRESOLVED))
+    return replace(pushed, status=xp.bitwise_or(pushed.status, flag))
