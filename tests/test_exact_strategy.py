@@ -375,6 +375,13 @@ def test_a_vectorised_f_is_followed_at_one_point() -> None:
     assert result.function_points == f.points
 
 
+def test_more_confidence_widens_the_bars() -> None:
+    for transform in (ad.grad, ad.hessian):
+        usual, sure = (transform(cost, confidence=level).result(X).error_estimate for level in (0.95, 0.999))
+        assert (sure >= usual).all()
+        assert (sure[usual > 0] > usual[usual > 0]).all()
+
+
 def test_float32_inside_makes_bars_of_float32() -> None:
     result = ad.grad(lambda x: np.sum((x.astype(np.float32) ** 2).astype(np.float64)), unreliable="ignore").result(X)
     assert (np.abs(result.gradient - 2 * X) <= result.error_estimate).all()

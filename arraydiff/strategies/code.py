@@ -15,6 +15,7 @@ from arraydiff.recording import by_rows, pulled
 from arraydiff.result import Status
 from arraydiff.seam import SHAKE, Asking, Prepared, Pushforward, Seen, Tape, Touched
 from arraydiff.strategies.numerical import Numerical
+from arraydiff.strategies.richardson import bar_factor
 
 LEAST = 2.0
 """eps of a derivative: the least bar."""
@@ -38,7 +39,7 @@ class Code:
     problem: Problem
     config: DifferentiationConfig
     value: Array  # (m,)
-    eps: float  # of the coarsest arithmetic inside f
+    eps: float  # of the coarsest arithmetic inside f, wider for more confidence
     line: Tangents
     slope: Array  # (m,) along the line
     rows: tuple[Array, Array | None] | None  # (m, n) J, and J with other roundings; None: columns are made of the tapes
@@ -59,7 +60,7 @@ class Code:
     ) -> Code:
         """By rows where those are few."""
         xp, m, tape = problem.xp, int(value.shape[0]), tapes[0]
-        eps, kinks = eps_of(problem, value, tape), tape.kinked()
+        eps, kinks = eps_of(problem, value, tape) * bar_factor(config.confidence), tape.kinked()
         fits = not exceeds(problem.backend, config.max_memory, 8 * m * problem.n)
         rows = None
         if by_rows(m, problem.directions) and (m == 1 or fits):

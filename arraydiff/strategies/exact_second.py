@@ -18,6 +18,7 @@ from arraydiff.seam import SHAKE, Asking, Prepared, Pushforward, Strategy, Tape
 from arraydiff.strategies.code import direction, eps_of, pushed
 from arraydiff.strategies.confirming import confirmed_second
 from arraydiff.strategies.exact import BELIED, Untraced, followed
+from arraydiff.strategies.richardson import bar_factor
 
 EXACT, ADAPTIVE = DifferentiationMethod.EXACT, DifferentiationMethod.ADAPTIVE
 
@@ -68,7 +69,7 @@ class Slopes:
     tape: Tape  # of the m gradients, one after the other
     line: Tangents
     change: Array  # (m * n,) of these along the line
-    eps: float  # of the coarsest arithmetic inside f
+    eps: float  # of the coarsest arithmetic inside f, wider for more confidence
 
 
 def followed_slopes(problem: Problem, config: DifferentiationConfig) -> Asking[Slopes | Untraced]:
@@ -90,7 +91,9 @@ def followed_slopes(problem: Problem, config: DifferentiationConfig) -> Asking[S
     eps = eps_of(problem, begun.value, tape)
     if not belied and config.verify_trace:
         belied = yield from confirmed_second(problem, begun.value, line, slope, bend, eps)
-    return Untraced(f"{BELIED}: {belied}") if belied else Slopes(begun.value, tape, line, change, eps)
+    if belied:
+        return Untraced(f"{BELIED}: {belied}")
+    return Slopes(begun.value, tape, line, change, eps * bar_factor(config.confidence))
 
 
 def _not_tried(config: DifferentiationConfig) -> str:
