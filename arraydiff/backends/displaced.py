@@ -16,6 +16,9 @@ NUMBERS = 2**12
 STRIDE = 977
 """Between the displacements of one array and those of the next."""
 
+SIZES = (0.5, 1.4)
+"""Of the displacements: none is so small that the one rounding which rules a derivative would not show."""
+
 SEED = 20261129
 
 
@@ -48,5 +51,6 @@ class Displacer:
 
 @cache
 def _displacements() -> np.ndarray:
-    numbers: np.ndarray = np.random.Generator(np.random.PCG64(SEED)).uniform(-(3**0.5), 3**0.5, NUMBERS)
+    random = np.random.Generator(np.random.PCG64(SEED))
+    numbers: np.ndarray = random.choice(np.array([-1.0, 1.0]), NUMBERS) * random.uniform(*SIZES, NUMBERS)
     return numbers
