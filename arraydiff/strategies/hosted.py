@@ -32,6 +32,8 @@ from arraydiff.seam import (
 )
 from arraydiff.strategies.frozen import Frozen
 
+NO_VALUES = "x has no values yet, and f is not followed without them; pass x computed"
+
 T = TypeVar("T")
 
 
@@ -89,7 +91,8 @@ def translated(problem: Problem, asking: Asking[T]) -> Generator[Any, Any, T]:
             return result
         given = None  # not kept while f is evaluated: they may be many
         if isinstance(points, Recording):
-            given = _hosted(backend, problem.x, (yield replace(points, x=carry(points.x))))
+            recorded = TypeError(NO_VALUES) if backend.is_lazy else (yield replace(points, x=carry(points.x)))
+            given = _hosted(backend, problem.x, recorded)
         else:
             given = _brought(backend, (yield Carried(points, carry)))
 
