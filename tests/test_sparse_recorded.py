@@ -51,7 +51,7 @@ def test_a_chain_takes_three_sweeps_whatever_n(by_terms: bool, n: int, monkeypat
     error, entries = np.abs(whole(result.hessian) - exact(x)), band(n)
     assert np.all(error <= 1e-13 * (1 + np.abs(exact(x))))
     assert np.mean(error[entries] <= result.error_estimate) > 0.95
-    assert np.all(result.error_estimate < 1e-12)
+    assert np.all(result.error_estimate < 3e-12)  # the widest of thousands, eight times what rounding moved
 
 
 @BOTH
