@@ -11,8 +11,10 @@ import pytest
 import arraydiff as ad
 from tests.claims import (
     ADAPTIVE,
+    BACKWARD,
     CENTRAL,
     EXACT,
+    FORWARD,
     HIGHER_ORDERS,
     METHODS,
     UNTRACED,
@@ -33,14 +35,12 @@ SHARE: dict[Backend, list[tuple[Method, list[Problem]]]] = {
     Backend.NUMPY: [(method, list(PROBLEMS)) for method in (*METHODS, *HIGHER_ORDERS)],
     Backend.NUMPY_READONLY: [(method, FEW) for method in (ADAPTIVE, UNTRACED, EXACT, CENTRAL)],
     Backend.STRICT: [(method, FEW) for method in (ADAPTIVE, UNTRACED, EXACT, CENTRAL)],
-    Backend.STRICT_DEVICE1: [
-        *((method, list(PROBLEMS)) for method in METHODS[:2]),
-        *((method, FEW) for method in METHODS[2:]),
-    ],
-    Backend.TORCH: [*((method, list(PROBLEMS)) for method in METHODS[:2]), *((method, FEW) for method in METHODS[2:])],
-    Backend.JAX: [*((method, list(PROBLEMS)) for method in METHODS[:2]), *((method, FEW) for method in METHODS[2:])],
+    **{
+        backend: [(ADAPTIVE, list(PROBLEMS)), *((method, FEW) for method in METHODS[1:])]
+        for backend in (Backend.STRICT_DEVICE1, Backend.TORCH, Backend.JAX)
+    },
     Backend.DASK: [(ADAPTIVE, list(PROBLEMS)), *((method, FEW) for method in METHODS[2:] if method is not EXACT)],
-    Backend.CUPY: [(method, list(PROBLEMS)) for method in METHODS],
+    Backend.CUPY: [(method, FEW if method in (EXACT, FORWARD, BACKWARD) else list(PROBLEMS)) for method in METHODS],
 }
 
 
