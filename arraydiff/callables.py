@@ -73,7 +73,12 @@ PLAIN = tuple(
 def shortest(options: Options) -> bool:
     """Whether nothing is asked for that takes more than f followed once."""
     plain = options.full_output or options.holomorphic or options.out is not None or options.f0 is not None
-    return not plain and options.linear is None and not options.config.verify_trace and options.config in PLAIN
+    return not plain and options.linear is None and not options.config.verify_trace and _plain(options)
+
+
+def _plain(options: Options) -> bool:
+    """Whether the config says nothing else; what is done with doubts is of no account, where there are none."""
+    return replace(options.config, unreliable="warn") in PLAIN
 
 
 def config_of(config: DifferentiationConfig | None, options: dict[str, Any], caller: str) -> DifferentiationConfig:

@@ -139,7 +139,6 @@ TOOLS: dict[str, tuple[str, Tool]] = {
 }
 
 
-@functools.cache
 def rosenbrock_of_numpy(x: Any) -> Any:
     return rosenbrock(np, x)
 
