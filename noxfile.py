@@ -8,7 +8,7 @@ nox.needs_version = ">=2024.10"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["tests", "numpy", "library", "bare", "lint", "types", "docs", "cupy_names", "gpu"]
+nox.options.sessions = ["tests", "numpy", "library", "bare", "coverage", "lint", "types", "docs", "cupy_names", "gpu"]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PYTEST = ["pytest", "-q", "-n", "2"]
@@ -55,6 +55,13 @@ def bare(session: nox.Session) -> None:
     """The suite with what a plain ``pip install arraydiff`` brings, and the runner."""
     session.install("-e", ".", *RUNNER)
     session.run(*PYTEST, *session.posargs, env=ONE_THREAD)
+
+
+@nox.session(python="3.11")
+def coverage(session: nox.Session) -> None:
+    """The share of lines and branches that the suite runs, with torch and jax: too slow beside the suite in CI."""
+    session.install("-e", ".[test]", "torch==2.13.0", "jax")
+    session.run(*PYTEST, "--cov", "--cov-report=term", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(python="3.11")
