@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from arraydiff._typing import Array, Namespace, PyTree
@@ -48,6 +48,55 @@ class Rules:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A call of a transform, as the user made it."""
+
+    fun: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    argnums: Argnums
+    config: DifferentiationConfig
+    rules: Rules
+    has_aux: bool = False
+    cotangent: Array | None = None
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Where the differentiated arguments stand."""
+        return self.argnums.places(self.fun, self.args, self.kwargs)
+
+    @property
+    def leaves(self) -> list[Any]:
+        """Of the differentiated arguments."""
+        return flatten(self._tree)[0]
+
+    @property
+    def _tree(self) -> PyTree:
+        """The differentiated argument, or a tuple of them."""
+        chosen = tuple(self.kwargs[at] if isinstance(at, str) else self.args[at] for at in self.places)
+        return chosen[0] if self.argnums.single else chosen
+
+    def called(self, backend: Backend) -> tuple[Call, Layout, list[Array]]:
+        """The call, how its differentiated arguments lie in the flat vector, and those that move, as arrays."""
+        layout, arrays = _checked(backend, *layout_of(backend, self._tree), self.rules)
+        axis = self.config.batch_axis if self.config.vectorized is True and not is_measured(self.fun) else None
+        call = Call(
+            self.fun,
+            self.args,
+            self.kwargs,
+            self.places,
+            self.argnums.single,
+            layout,
+            backend,
+            backend.error_state(),
+            self.has_aux,
+            axis,
+            self.cotangent,
+        )
+        return call, layout, arrays
+
+
+@dataclass(frozen=True)
 class Bound:
     """A call, ready to be differentiated."""
 
@@ -56,19 +105,7 @@ class Bound:
     index: Sequence[int]  # the parameters that can move
 
 
-def bind(
-    fun: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    argnums: Argnums,
-    config: DifferentiationConfig,
-    rules: Rules,
-    *,
-    has_aux: bool = False,
-    cotangent: Array | None = None,
-    complex_refused: str = "",
-    trace_refused: str = "",
-) -> Bound:
+def bind(asked: Asked, *, complex_refused: str = "", trace_refused: str = "") -> Bound:
     """The problem that a call poses.
 
     Raises
@@ -76,43 +113,14 @@ def bind(
     TypeError, ValueError
         As JAX's transforms do, and for options that do not fit x.
     """
-    places = argnums.places(fun, args, kwargs)
-    tree = _chosen(argnums, places, args, kwargs)
-    backend = backend_of(flatten(tree)[0]).during(config.fixed_stages, (args, kwargs))
+    config = asked.config
+    backend = backend_of(asked.leaves).during(config.fixed_stages, (asked.args, asked.kwargs))
     with backend.on_device():
-        call, layout, arrays = called(fun, args, kwargs, argnums, config, rules, backend, has_aux, cotangent)
+        call, layout, arrays = asked.called(backend)
         if config.devices:
             call = spread_over(call, config.devices)
         problem, index = _posed(call, layout, arrays, config, complex_refused)
     return Bound(replace(problem, trace_refused=trace_refused) if trace_refused else problem, layout, index)
-
-
-def called(
-    fun: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    argnums: Argnums,
-    config: DifferentiationConfig,
-    rules: Rules,
-    backend: Backend,
-    has_aux: bool,
-    cotangent: Array | None,
-) -> tuple[Call, Layout, list[Array]]:
-    """The call, how its differentiated arguments lie in the flat vector, and those that move, as arrays."""
-    places = argnums.places(fun, args, kwargs)
-    layout, arrays = layout_of(backend, _chosen(argnums, places, args, kwargs))
-    layout, arrays = _checked(backend, layout, arrays, rules)
-    axis = config.batch_axis if config.vectorized is True and not is_measured(fun) else None
-    call = Call(
-        fun, args, kwargs, places, argnums.single, layout, backend, backend.error_state(), has_aux, axis, cotangent
-    )
-    return call, layout, arrays
-
-
-def _chosen(argnums: Argnums, places: Sequence[Place], args: tuple[Any, ...], kwargs: dict[str, Any]) -> PyTree:
-    """The differentiated argument, or a tuple of them."""
-    chosen = tuple(kwargs[place] if isinstance(place, str) else args[place] for place in places)
-    return chosen[0] if argnums.single else chosen
 
 
 def flat_vector(backend: Backend, layout: Layout, arrays: Sequence[Array]) -> tuple[Array, Any, float]:

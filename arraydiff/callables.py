@@ -15,7 +15,7 @@ from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout, flatten
 from arraydiff.backends import is_array
 from arraydiff.batching import batched
-from arraydiff.binding import Bound, Rules, bind, checked_output
+from arraydiff.binding import Asked, Bound, Rules, bind, checked_output
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.devices import PerDevice
 from arraydiff.engine import Derivative, Wanted, columns_of, differentiate, elementwise, outside
@@ -241,17 +241,16 @@ class Transform:
         for total in active_records():
             add_to(total, derivative)
 
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], cotangent: Array | None = None) -> Bound:
+    def _asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Asked:
+        options = self.options
+        return Asked(
+            self.fun, args, kwargs, options.argnums, options.config, self._rules, options.has_aux, self.cotangent
+        )
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound:
         options = self.options
         bound = bind(
-            self.fun,
-            args,
-            kwargs,
-            options.argnums,
-            options.config,
-            self._rules,
-            has_aux=options.has_aux,
-            cotangent=cotangent,
+            self._asked(args, kwargs),
             complex_refused=self.learnt.get("complex", ""),
             trace_refused=self.learnt.get(_untraced(args, kwargs), "") if self.learnt else "",
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout, Leaf
-from arraydiff.binding import Bound, Rules, bind
+from arraydiff.binding import Asked, Bound, Rules, bind
 from arraydiff.callables import Options, Transform, config_of
 from arraydiff.directions import ray
 from arraydiff.engine import Derivative, Wanted, along, value_at
@@ -199,7 +199,7 @@ def check_grad(
 
 
 def _bound(fun: Callable[[Any], Any], x: PyTree, config: DifferentiationConfig) -> Bound:
-    return bind(fun, (x,), {}, Argnums.of(0), config, Rules("check_grad", complex_inputs=True))
+    return bind(Asked(fun, (x,), {}, Argnums.of(0), config, Rules("check_grad", complex_inputs=True)))
 
 
 def _scale(problem: Problem, table: Table, given: Array) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums
-from arraydiff.binding import Rules, bind
+from arraydiff.binding import Asked, Rules, bind
 from arraydiff.callables import config_of
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import FINEST, x_itself
@@ -106,7 +106,7 @@ def estimate_noise(
     (True, True)
     """
     chosen = config_of(config, options, "estimate_noise")
-    bound = bind(fun, (x, *args), {}, Argnums.of(argnums), chosen, Rules("estimate_noise", False, False, True))
+    bound = bind(Asked(fun, (x, *args), {}, Argnums.of(argnums), chosen, Rules("estimate_noise", complex_inputs=True)))
     problem, evaluator = bound.problem, Evaluator(bound.problem, chosen)
     with problem.backend.on_device(), problem.backend.quietly():
         ((one, two),) = evaluator.run([_twice(problem, chosen)])

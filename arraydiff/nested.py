@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from arraydiff._typing import Array
-from arraydiff.arguments import flatten
 from arraydiff.backends import Backend, backend_of
-from arraydiff.binding import Bound, called, flat_vector
+from arraydiff.binding import Bound, flat_vector
 from arraydiff.callables import Transform
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.exact import Traced, Tracer, as_array, plain, traced
@@ -63,7 +62,7 @@ class TracedBackend(Backend):
 
 
 @dataclass
-class Followed:
+class Found:
     """A derivative that was traced, as far as bare answers ask."""
 
     output: Output
@@ -73,10 +72,6 @@ class Followed:
     def value(self) -> Any:
         """(m,) f(x)."""
         return self.output.values
-
-
-def _answered(output: Output, columns: Any) -> Any:
-    return Followed(output, columns)
 
 
 def answer(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -89,7 +84,7 @@ def answer(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     tape, output = followed(bound.problem.call, bound.problem.x)
     transform._check_output(bound.problem.backend, output.layout)
     columns = transform._traced(bound, tape)
-    return transform._bare(bound, _answered(output, columns), columns)
+    return _bare(transform, bound, output, columns)
 
 
 def unverified(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -114,7 +109,13 @@ def unverified(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, An
         )
         if recorded.tape.notes.kinks or not sound:
             return None
-        return transform._bare(bound, _answered(output, columns), columns)
+        return _bare(transform, bound, output, columns)
+
+
+def _bare(transform: Transform, bound: Bound, output: Output, columns: Any) -> Any:
+    """The columns in the form that the transform gives them."""
+    found: Any = Found(output, columns)  # as much of a `Derivative` as bare answers ask of it
+    return transform._bare(bound, found, columns)
 
 
 def why_not(transform: Transform, config: DifferentiationConfig) -> str:
@@ -140,20 +141,8 @@ def posed(
     transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any], backend_for: Callable[[list[Any]], Backend]
 ) -> Bound:
     """The call with its x laid flat."""
-    options = transform.options
-    places = options.argnums.places(transform.fun, args, kwargs)
-    leaves = flatten([kwargs[place] if isinstance(place, str) else args[place] for place in places])[0]
-    call, layout, arrays = called(
-        transform.fun,
-        args,
-        kwargs,
-        options.argnums,
-        options.config,
-        transform._rules,
-        backend_for(leaves),
-        options.has_aux,
-        transform.cotangent,
-    )
+    asked = transform._asked(args, kwargs)
+    call, layout, arrays = asked.called(backend_for(asked.leaves))
     x, _, eps = flat_vector(call.backend, layout, arrays)
     return Bound(Problem(call, x, eps, Later(x)), layout, range(int(x.shape[0])))
 

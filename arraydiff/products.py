@@ -10,7 +10,7 @@ from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout, Leaf, flatten, layout_of, ravel
 from arraydiff.backends import Backend, backend_of
-from arraydiff.binding import Bound, Rules, bind, checked_gradient, same_structure, tangent_of
+from arraydiff.binding import Asked, Bound, Rules, bind, checked_gradient, same_structure, tangent_of
 from arraydiff.callables import Options, Transform, config_of, inner_config, outer_config
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import Derivative, Wanted, along, value_at
@@ -84,9 +84,6 @@ class Cotangent(Gradient):
     def __init__(self, fun: Callable[..., Any], options: Options, cotangent: Array) -> None:
         super().__init__(fun, options)
         self.cotangent = cotangent
-
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], cotangent: Array | None = None) -> Bound:
-        return super()._bind(args, kwargs, self.cotangent)
 
     def _bare(self, bound: Bound, derivative: Derivative, flat: Array) -> Any:
         return self._assembled(bound, derivative.output.layout, flat, "value")
@@ -258,7 +255,7 @@ def hessian_operator(
     if not primals:
         raise TypeError("hessian_operator takes the point too: call hessian_operator(fun, x)")
     argnums = Argnums.of(tuple(range(len(primals))))
-    bound = bind(fun, primals, {}, argnums, chosen, Rules("hessian_operator"))
+    bound = bind(Asked(fun, primals, {}, argnums, chosen, Rules("hessian_operator")))
     slope, backend = Slope.of(fun, len(primals), gradient, chosen), bound.problem.backend
     n, dtype = bound.problem.n, bound.problem.x.dtype
     return backend.operator(n, dtype, FlatProduct(slope, primals, bound.layout, backend, dtype))
@@ -329,7 +326,7 @@ def vjp(
     """
     chosen = config_of(config, options, "vjp")
     argnums = Argnums.of(tuple(range(len(primals)))) if primals else Argnums((), single=False)
-    bound = bind(fun, primals, {}, argnums, chosen, Rules("vjp", complex_inputs=True), has_aux=has_aux)
+    bound = bind(Asked(fun, primals, {}, argnums, chosen, Rules("vjp", complex_inputs=True), has_aux))
     with bound.problem.backend.on_device():
         output = value_at(bound.problem, chosen)
         value = assembly.value(bound.problem.backend, output.layout, output.values)

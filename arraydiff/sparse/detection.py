@@ -15,7 +15,7 @@ import numpy as np
 from arraydiff._typing import Array
 from arraydiff.arguments import Argnums
 from arraydiff.batching import batched
-from arraydiff.binding import Rules, bind, checked_output
+from arraydiff.binding import Asked, Rules, bind, checked_output
 from arraydiff.callables import config_of
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import x_itself
@@ -145,7 +145,7 @@ def detect_pattern(
     if method not in METHODS:
         raise ValueError(f"method wants one of {', '.join(map(repr, METHODS))}, got {method!r}")
     config = config_of(None, options or {}, "Sparsity.detect")
-    bound = bind(fun, (x,), {}, Argnums.of(0), config, Rules("Sparsity.detect"))
+    bound = bind(Asked(fun, (x,), {}, Argnums.of(0), config, Rules("Sparsity.detect")))
     problem, backend = bound.problem, bound.problem.backend
 
     def check(there: Any, layout: Any) -> None:

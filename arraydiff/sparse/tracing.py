@@ -20,7 +20,7 @@ import numpy as np
 
 from arraydiff.arguments import Argnums
 from arraydiff.backends import backend_of
-from arraydiff.binding import Rules, bind
+from arraydiff.binding import Asked, Rules, bind
 from arraydiff.config import DifferentiationConfig
 from arraydiff.exact import Refused, traced
 from arraydiff.exact.primitives import Elementwise
@@ -38,7 +38,7 @@ CHOOSING: dict[CodeType, tuple[str, ...]] = {ops.sort.__code__: ("x",), ops.inte
 
 def trace_pattern(fun: Callable[..., Any], x: Any) -> Pattern:
     """The pattern of a function of the user's at every x that takes the same way through it."""
-    bound = bind(fun, (x,), {}, Argnums.of(0), DifferentiationConfig(), Rules("Sparsity.trace"))
+    bound = bind(Asked(fun, (x,), {}, Argnums.of(0), DifferentiationConfig(), Rules("Sparsity.trace")))
     with bound.problem.backend.on_device():
         return pattern_of(bound.problem)
 
