@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from arraydiff.arguments import flatten
 from arraydiff.backends import bits_of
 from arraydiff.config import DifferentiationMethod
 from arraydiff.engine import Derivative, Wanted, differentiate
@@ -154,9 +153,7 @@ class FollowedPlan(Plan):
         return False
 
     def _is_due(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        places = self.transform.options.argnums.places(self.transform.fun, args, kwargs)
-        leaves = flatten([kwargs[place] if isinstance(place, str) else args[place] for place in places])[0]
-        return sum(bits_of(leaf) for leaf in leaves) % REPEATED == 0
+        return sum(bits_of(leaf) for leaf in self.transform._asked(args, kwargs).leaves) % REPEATED == 0
 
 
 def planned(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
