@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from arraydiff.backends.displaced import Displacer
 from arraydiff.exact import Refused, gradient, hvp, pushforward, traced
 
 X = np.array([0.3, 1.2, -0.7, 2.0])
@@ -470,3 +471,34 @@ def test_the_precision_of_x_stays(dtype: Any) -> None:
     x = X.astype(dtype)
     followed = traced(lambda x: np.sum(2.0 * x * x[0] + np.mean(x)), x)
     assert (followed.value.dtype, followed.pullback(dtype(1)).dtype) == (dtype, dtype)
+
+
+def test_a_tape_that_is_used_up_is_not_pushed_forward_in_silence() -> None:
+    followed = traced(lambda x: np.stack([np.sum(x), x[0]]), X)
+    followed.pullback(np.ones(2))
+    with pytest.raises(RuntimeError, match="used up"):
+        followed.pushforward(np.ones(X.size))
+
+
+@pytest.mark.parametrize("size", [100, 5000])
+def test_no_two_roundings_of_large_arrays_are_alike(size: int) -> None:
+    displace = Displacer(8.0)
+    one, other = displace(np.ones(size)), displace(np.ones(size))
+    assert np.mean(one == other) < 0.2
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, (0, 1)])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("shape", [(2, 0), (0, 2), (2, 2)])
+def test_products_have_the_shape_that_numpy_gives(shape: tuple[int, int], axis: Any, keepdims: bool) -> None:
+    def shaped(x: Any) -> Any:
+        return np.prod(np.reshape(x[: shape[0] * shape[1]], shape), axis=axis, keepdims=keepdims)
+
+    seen: list[tuple[int, ...]] = []
+    traced(lambda x: (seen.append(shaped(x).shape), np.sum(x))[1], X)
+    assert seen == [shaped(X).shape]
+
+
+def test_nanvar_of_complex_numbers_is_real() -> None:
+    slope = gradient(lambda x: np.nanvar(x * (1 + 2j)))(X)
+    np.testing.assert_allclose(slope, 10 * (X - X.mean()) / X.size, rtol=1e-13)

@@ -41,7 +41,7 @@ class Displacer:
 
     def _factors(self, value: Array, size: int, unit: float) -> Array:
         numbers = _displacements()[self.place :]
-        numbers = numbers[:size] if size <= len(numbers) else np.resize(_displacements(), size)
+        numbers = numbers[:size] if size <= len(numbers) else np.resize(np.roll(_displacements(), -self.place), size)
         factors = (1.0 + unit * numbers).reshape(value.shape)
         if raw.is_host(value):
             return factors.astype(value.real.dtype, copy=False)

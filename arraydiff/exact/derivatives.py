@@ -91,6 +91,7 @@ class Traced:
         """The tangent (n,) of x as one of the value, (m,); the tape is kept."""
         if self.constant:
             return raw.zeros(self.value.shape, self.value.dtype, self.value)
+        self._check()
         return forward(self._trace, self._out, {self._root.node: tangent}, shake=self._shaker)
 
     def shaken(self, units: float) -> Traced | None:

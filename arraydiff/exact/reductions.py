@@ -125,12 +125,12 @@ def prod(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims:
         shape = tuple(1 if i == axis else s for i, s in enumerate(x.shape) if i != axis or keepdims)
     pre = (slice(None),) * axis
     if x.shape[axis] == 0:
-        return ops.ones_like(prim.sum(x, axis=axis))
+        return prim.reshape(ops.ones_like(prim.sum(x, axis=axis)), shape)
     while x.shape[axis] > 1:
         n = x.shape[axis]
         pairs = x[(*pre, slice(0, n - 1, 2))] * x[(*pre, slice(1, n, 2))]
         x = prim.concat(pairs, x[(*pre, slice(n - 1, n))], axis=axis) if n % 2 else pairs
-    return prim.reshape(x, shape) if shape else x[0] if x.ndim == 1 else prim.reshape(x, shape)
+    return prim.reshape(x, shape) if shape else x[0]
 
 
 @op
@@ -263,7 +263,8 @@ def nanvar(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: A
     x = array(x)
     unknown, filled = ops.isnan(x), ops.where(ops.isnan(x), 0.0, x)
     apart = ops.where(unknown, 0.0, filled - ops.nanmean(x, axis, dtype, out, True))
-    return ops.sum(apart * apart, axis, keepdims=keepdims) / (_there(x, axis, keepdims) - ddof)
+    squares = ops.real(apart * ops.conj(apart)) if is_complex(x) else apart * apart
+    return ops.sum(squares, axis, keepdims=keepdims) / (_there(x, axis, keepdims) - ddof)
 
 
 @op
