@@ -158,7 +158,7 @@ class Transform:
 
             return answer(self, args, kwargs)
         full = self.options.full_output
-        if self.unverified and not active_records():
+        if self.unverified and not self.learnt and not active_records():
             from arraydiff.nested import unverified
 
             found = unverified(self, args, kwargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from arraydiff._typing import Array
@@ -14,6 +15,7 @@ from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.exact import Traced, Tracer, as_array, plain, traced
 from arraydiff.exact.dispatch import TracedNamespace
 from arraydiff.exact.trace import has_tracer, ops, refuse
+from arraydiff.memory import budget
 from arraydiff.noise import given
 from arraydiff.problem import Call, Later, Output, Problem
 from arraydiff.recording import record
@@ -97,7 +99,8 @@ def unverified(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, An
     if backend.deferred or backend.is_lazy or not bound.problem.n:
         return None
     with backend.on_device(), backend.quietly():
-        answered = record(call, Recording(bound.problem.x))
+        limit = partial(budget, backend, transform.options.config.max_memory)
+        answered = record(call, Recording(bound.problem.x, limit=limit))
         if isinstance(answered, Exception):
             return None
         recorded, output = answered
