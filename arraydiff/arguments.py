@@ -221,7 +221,7 @@ def ravel(backend: Backend, leaves: Sequence[Leaf], arrays: Sequence[Array], dty
     xp, parts = backend.xp, []
     for leaf, array in zip(leaves, arrays, strict=True):
         for part in (xp.real(array), xp.imag(array)) if leaf.is_complex else (array,):
-            parts.append(xp.astype(xp.reshape(part, (-1,)), dtype))
+            parts.append(xp.astype(xp.reshape(part, (-1,)), dtype, copy=False))
     if len(parts) == 1:
         return backend.copy(parts[0])
     return xp.concat(parts) if parts else backend.asarray([], dtype)

@@ -44,6 +44,12 @@ def pulled(backend: Backend, tape: Tape, m: int) -> list[Any]:
     return [tape.pullback(unit(backend, m, row, tape.value.dtype), keep=row < m - 1) for row in range(m)]
 
 
+def stacked(backend: Backend, tape: Tape, m: int) -> Array:
+    """J (m, n); the tape is used up."""
+    rows = pulled(backend, tape, m)
+    return rows[0][None, :] if m == 1 else backend.xp.stack(rows)
+
+
 ROWS = 2
 """Rows cost as much as so many columns: Jacobians of fewer outputs are made of rows."""
 

@@ -11,7 +11,7 @@ from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Columns, Elementwise, Lines, Tangents
 from arraydiff.memory import exceeds
 from arraydiff.problem import Problem
-from arraydiff.recording import by_rows, pulled
+from arraydiff.recording import by_rows, stacked
 from arraydiff.result import Status
 from arraydiff.seam import SHAKE, Asking, Prepared, Pushforward, Seen, Tape, Touched
 from arraydiff.strategies.numerical import Numerical
@@ -61,17 +61,21 @@ class Code:
         """By rows where those are few."""
         xp, m, tape = problem.xp, int(value.shape[0]), tapes[0]
         eps, kinks = eps_of(problem, value, tape) * bar_factor(config.confidence), tape.kinked()
-        fits = not exceeds(problem.backend, config.max_memory, 8 * m * problem.n)
-        rows = None
-        if by_rows(m, problem.directions) and (m == 1 or fits):
-            both = [None if one is None else xp.stack(pulled(problem.backend, one, m)) for one in tapes]
+        rows, masks, missing = None, [], 0
+        if by_rows(m, problem.directions) and (
+            m == 1 or not exceeds(problem.backend, config.max_memory, 8 * m * problem.n)
+        ):
+            both = [None if one is None else stacked(problem.backend, one, m) for one in tapes]
             assert both[0] is not None
             rows = (both[0], both[1])
         finite = xp.isfinite(value)
-        lost = finite[:, None] & ~xp.isfinite(rows[0]) if rows is not None else ~finite[:, None] & finite[:, None]
-        found, missing = counts(problem, [finite, lost])
+        sound = finite if rows is None else finite & xp.isfinite(xp.sum(rows[0], axis=1))
+        found, good = counts(problem, [finite, sound])
+        if rows is not None and good < found:
+            lost = finite[:, None] & ~xp.isfinite(rows[0])
+            (missing,), masks = counts(problem, [lost]), [xp.any(lost, axis=0)]
         if kinks or missing:
-            line = _apart(problem, line, [xp.any(lost, axis=0) & xp.ones_like(line.at[:, 0], dtype=xp.bool)], kinks)
+            line = _apart(problem, line, masks, kinks)
         slope = tape.pushforward(line.at[:, 0]) if rows is None else _times(problem, rows[0], line.at, missing)[:, 0]
         return cls(problem, config, value, eps, line, slope, rows, tapes, kinks, found, missing)
 
