@@ -395,15 +395,27 @@ def _room(problem: Problem, of: Callable[[Array], Array]) -> tuple[Array, Array]
     return of(problem.upper - problem.x), of(problem.x - problem.lower)
 
 
-def x_itself(problem: Problem) -> Points:
+@dataclass(frozen=True)
+class AtX:
     """The point x alone."""
-    origin = problem.xp.zeros_like(problem.x)
-    none = (
-        problem.xp.zeros_like(problem.x[:1])[None, :]
-        if problem.n
-        else problem.backend.asarray([[0.0]], problem.x.dtype)
-    )
-    return Tangents(problem, origin[:, None]).points(none, starts_at_x=True)
+
+    problem: Problem
+    count = 1
+    is_complex = False
+    starts_at_x = True
+
+    def column(self, j: int) -> Array:
+        """It."""
+        return self.problem.at(self.problem.backend.copy(self.problem.x))
+
+    task = column
+
+    def block(self, start: int, stop: int) -> Array:
+        """It, where it is wanted."""
+        return self.column(0)[:, None][:, start:stop]
+
+    def parameter(self, j: int) -> None:
+        """None."""
 
 
 def ray(problem: Problem, another: bool = False) -> Tangents:

@@ -15,7 +15,7 @@ from arraydiff.backends import Backend
 from arraydiff.chunking import beside_all, chunk_size, direction, fitting
 from arraydiff.collectors import Collector, Dense, DenseCollector, Outside, ValuesCollector, is_every, not_writable
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Columns, Elementwise, Lines, Tangents, x_itself
+from arraydiff.directions import AtX, Columns, Elementwise, Lines, Tangents
 from arraydiff.errors import OnePointTooLarge
 from arraydiff.evaluator import Evaluator
 from arraydiff.memory import exceeds, told
@@ -314,7 +314,7 @@ def along(tangents: Array) -> Wanted:
 def value_at(problem: Problem, config: DifferentiationConfig) -> Output:
     """f(x) alone."""
     evaluator = Evaluator(problem, replace(config, workers=None, progress=False))
-    evaluator.evaluate([x_itself(problem)])
+    evaluator.evaluate([AtX(problem)])
     assert evaluator.output is not None
     return evaluator.output
 

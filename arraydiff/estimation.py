@@ -12,7 +12,7 @@ from arraydiff.arguments import Argnums
 from arraydiff.binding import Asked, Rules, bind
 from arraydiff.callables import config_of
 from arraydiff.config import DifferentiationConfig
-from arraydiff.directions import FINEST, x_itself
+from arraydiff.directions import FINEST, AtX
 from arraydiff.evaluator import Evaluator
 from arraydiff.noise import noise_at
 from arraydiff.probe import Probe, probed
@@ -123,7 +123,7 @@ def _twice(problem: Problem, config: DifferentiationConfig) -> Asking[tuple[Prob
             "estimate_noise: x has more digits than float64, and the polynomials that noise is told by are float64; "
             "give noise= to the derivative if you know it"
         )
-    values = yield x_itself(problem)
+    values = yield AtX(problem)
     value, eps = values.at[:, 0], noise_at(problem, config, values).eps
     one = yield from probed(problem, value, eps)
     two = yield from probed(problem, value, eps, another=True)

@@ -15,7 +15,7 @@ from functools import cache
 
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig
-from arraydiff.directions import ray, x_itself
+from arraydiff.directions import AtX, ray
 from arraydiff.noise import ABOVE_ROUNDING, CEILING, FLOOR, Noise, Sight, may_probe, noise_at
 from arraydiff.problem import Problem
 from arraydiff.rows import Rows, by_rows, cut, folded, kept, slabs
@@ -206,7 +206,7 @@ def first_sight(problem: Problem, config: DifferentiationConfig, always: bool = 
     """
     wanted = always or (may_probe(problem, config) and problem.directions >= PROBED_FROM)
     if not wanted or problem.call.measured:
-        values = yield x_itself(problem)
+        values = yield AtX(problem)
         return values.at[:, 0], noise_at(problem, config, values)
     line = ray(replace(problem, step=None))
     values = yield line.points(_offsets(problem, SPACING[0], (0.0, *NODES)), starts_at_x=True)

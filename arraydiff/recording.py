@@ -31,7 +31,7 @@ def _record(call: Call, wanted: Recording) -> tuple[Recorded, Output]:
         return matrix(call.backend, traced(flat, point), int(point.shape[0])).reshape(-1)
 
     ours = wanted.second or call.measured  # of the library's own, derivatives inside have no sight
-    own = None if ours else call.backend.recorded(flat, wanted.x)
+    own = None if ours else call.backend.recorded(flat, call.backend.copy(wanted.x))
     if own is not None:
         return Recorded(own, own.value), Output(own.value, told[-1].layout)
     tape = traced(slopes if wanted.second else flat, wanted.x, constant=wanted.second, limit=wanted.limit)
@@ -39,14 +39,14 @@ def _record(call: Call, wanted: Recording) -> tuple[Recorded, Output]:
     return Recorded(tape, value), Output(value, told[-1].layout, told[-1].aux)
 
 
-def pulled(backend: Backend, tape: Tape, m: int) -> list[Any]:
-    """The m rows of J, (n,) each; the tape is used up."""
-    return [tape.pullback(unit(backend, m, row, tape.value.dtype), keep=row < m - 1) for row in range(m)]
+def pulled(backend: Backend, tape: Tape, m: int, *, keep: bool = False) -> list[Any]:
+    """The m rows of J, (n,) each; without `keep` the tape is used up."""
+    return [tape.pullback(unit(backend, m, row, tape.value.dtype), keep=keep or row < m - 1) for row in range(m)]
 
 
-def stacked(backend: Backend, tape: Tape, m: int) -> Array:
-    """J (m, n); the tape is used up."""
-    rows = pulled(backend, tape, m)
+def stacked(backend: Backend, tape: Tape, m: int, *, keep: bool = False) -> Array:
+    """J (m, n) of a tape that is not traced in turn."""
+    rows = pulled(backend, tape, m, keep=keep)
     return rows[0][None, :] if m == 1 else backend.xp.stack(rows)
 
 

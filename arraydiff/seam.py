@@ -144,7 +144,7 @@ class Tape(Protocol):
     def pushforward(self, tangent: Array) -> Array:
         """J·v, (m,)."""
 
-    def shaken(self, units: float) -> Tape | None:
+    def shaken(self, units: float, *, keep: bool = False) -> Tape | None:
         """The same operations, each rounded otherwise by so many eps; None where they cannot be done again."""
 
     def kinked(self) -> Sequence[Touched]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -465,3 +466,17 @@ def test_nothing_is_warned_of_that_plain_f_does_not_warn_of() -> None:
         ad.grad(lambda x: np.sum(np.where(x > 0, np.sqrt(np.abs(x)), x)))(X)
         ad.hessian(cost)(X)
         ad.hvp(cost, (X,), (X,))
+
+
+@pytest.mark.parametrize("options", [{}, {"verify_trace": False}], ids=["held to plain f", "not"])
+def test_a_gradient_holds_little_more_than_the_tape(options: dict[str, Any]) -> None:
+    x = np.linspace(-1.2, 1.5, 200_000)
+    g = ad.value_and_grad(cost, **options)
+    g(x)  # what is loaded on first use, and random numbers that are kept
+    tracemalloc.start()
+    try:
+        g(x)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8.5 * x.nbytes  # six operations, x and its copy

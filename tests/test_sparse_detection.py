@@ -240,14 +240,14 @@ def test_rows_searched_anew_bring_what_the_known_pattern_lacks() -> None:
     from arraydiff.arguments import Argnums
     from arraydiff.binding import Asked, Rules, bind
     from arraydiff.callables import DEFAULT
-    from arraydiff.directions import x_itself
+    from arraydiff.directions import AtX
     from arraydiff.evaluator import Evaluator
 
     n, known = 300, Pattern.of(sp.csr_array(sp.eye_array(300)))
     problem = bind(Asked(tridiagonal, (at(n),), {}, Argnums.of(0), DEFAULT, Rules("test"))).problem
 
     def whole() -> Any:
-        values = yield x_itself(problem)
+        values = yield AtX(problem)
         return (yield from detection.searched(problem, DEFAULT, values.at[:, 0], [4, 9], known))
 
     (found,) = Evaluator(problem, DEFAULT).run([whole()])

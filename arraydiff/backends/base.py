@@ -6,7 +6,7 @@ import contextlib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NoReturn, Self
 
 import array_api_compat
@@ -17,6 +17,12 @@ from arraydiff.backends.host_memory import free_memory, memory_in_use
 
 RAY_SEED = 20261123
 """Rays are the same in every process and thread: same f, x and config, same bits."""
+
+RAYS = 8
+"""That are kept: a ray is as large as x."""
+
+RAY_PART = 2**14
+"""Of a ray, whose signs are drawn at once."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class OwnTape:
         """Nothing is told."""
         return ()
 
-    def shaken(self, _units: float) -> None:
+    def shaken(self, _units: float, *, keep: bool = False) -> None:
         """Its operations cannot be done again."""
         return
 
@@ -269,9 +275,12 @@ def _restore(kind: type[Backend], namespace: str, device: Any) -> Backend:
     return kind(importlib.import_module(namespace), device)
 
 
-@cache
+@lru_cache(RAYS)
 def _host_ray(n: int) -> np.ndarray:
     random = np.random.Generator(np.random.PCG64(RAY_SEED))
-    ray: np.ndarray = random.uniform(0.5, 1.0, n) * random.choice(np.array([-1.0, 1.0]), n)
+    ray: np.ndarray = random.uniform(0.5, 1.0, n)
+    for start in range(0, n, RAY_PART):
+        part = ray[start : start + RAY_PART]
+        part *= random.choice(np.array([-1.0, 1.0]), part.size)
     ray.flags.writeable = False
     return ray

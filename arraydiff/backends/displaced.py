@@ -37,20 +37,37 @@ class Displacer:
         unit, size = self.units * float(raw.namespace_of(value).finfo(dtype).eps), math.prod(value.shape)
         if size == 1:
             return value * (1.0 + unit * float(_displacements()[self.place]))
-        return value * self._factors(value, size, unit)
+        factors = 1.0 + unit * _displacements()[self.place : self.place + min(size, NUMBERS)]
+        if size <= NUMBERS:
+            return value * _alike(factors.reshape(value.shape), value)
+        return _tiled(value, _alike(factors, value), size)
 
-    def _factors(self, value: Array, size: int, unit: float) -> Array:
-        numbers = _displacements()[self.place :]
-        numbers = numbers[:size] if size <= len(numbers) else np.resize(np.roll(_displacements(), -self.place), size)
-        factors = (1.0 + unit * numbers).reshape(value.shape)
-        if raw.is_host(value):
-            return factors.astype(value.real.dtype, copy=False)
-        backend = backend_of([value])
-        return backend.asarray(factors, backend.xp.real(value).dtype if raw.kind(value.dtype) == "c" else value.dtype)
+
+def _alike(factors: np.ndarray, value: Array) -> Array:
+    """As real numbers of the library, device and precision of a value."""
+    if raw.is_host(value):
+        return factors.astype(value.real.dtype, copy=False)
+    backend = backend_of([value])
+    return backend.asarray(factors, backend.xp.real(value).dtype if raw.kind(value.dtype) == "c" else value.dtype)
+
+
+def _tiled(value: Array, factors: Array, size: int) -> Array:
+    """Times factors that are used again and again."""
+    xp, tiled = raw.namespace_of(value), size - size % NUMBERS
+    flat = xp.reshape(value, (-1,))
+    tiles, rest = xp.reshape(flat[:tiled], (-1, NUMBERS)), flat[tiled:]
+    if not raw.is_host(value):
+        parts = [xp.reshape(tiles * factors[None, :], (-1,)), rest * factors[: size - tiled]]
+        return xp.reshape(xp.concat(parts), value.shape)
+    made = np.empty_like(flat)
+    np.multiply(tiles, factors, out=made[:tiled].reshape(-1, NUMBERS))
+    np.multiply(rest, factors[: size - tiled], out=made[tiled:])
+    return made.reshape(value.shape)
 
 
 @cache
 def _displacements() -> np.ndarray:
+    """Twice over, so that NUMBERS of them follow on each place."""
     random = np.random.Generator(np.random.PCG64(SEED))
     numbers: np.ndarray = random.choice(np.array([-1.0, 1.0]), NUMBERS) * random.uniform(*SIZES, NUMBERS)
-    return numbers
+    return np.concat([numbers, numbers])

@@ -94,11 +94,12 @@ class Traced:
         self._check()
         return forward(self._trace, self._out, {self._root.node: tangent}, shake=self._shaker)
 
-    def shaken(self, units: float) -> Traced | None:
-        """The same operations with roundings that are other by so many eps, where a tape is there that is not used up."""
+    def shaken(self, units: float, *, keep: bool = False) -> Traced | None:
+        """The same operations with roundings off by so many eps, where there is a tape; without `keep` it is used up."""
         if self.constant or self._trace.tape is None:
             return None
-        trace, root, out = shaken(self._trace, self._root, self._out, units)
+        self._check()
+        trace, root, out = shaken(self._trace, self._root, self._out, units, keep=keep)
         return Traced(trace, root, out, Displacer(units))
 
 

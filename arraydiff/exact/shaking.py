@@ -20,15 +20,15 @@ EXACT = frozenset({
 """Operations that round nothing."""
 
 
-def shaken(trace: Trace, root: Tracer, out: Tracer, units: float) -> tuple[Trace, Tracer, Tracer]:
-    """The same tape, done again; what branches asked of values stays as it was."""
+def shaken(trace: Trace, root: Tracer, out: Tracer, units: float, *, keep: bool) -> tuple[Trace, Tracer, Tracer]:
+    """The same tape, done again, in place of the first without `keep`; what branches asked of values stays as it was."""
     assert trace.tape is not None
     again, shake = Trace(reverse=True), Displacer(units)
     again.live = False
     assert again.tape is not None
     fresh: dict[int, Any] = {root.node: root.value}
     for node in sorted(trace.tape):
-        primitive, nodes, values, made, options = trace.tape[node]
+        primitive, nodes, values, made, options = trace.tape[node] if keep else trace.tape.pop(node)
         operands = [value if source is None else fresh[source] for source, value in zip(nodes, values, strict=True)]
         made = _again(primitive, nodes, operands, options, shake)
         again.tape[node] = (primitive, nodes, operands, made, options)

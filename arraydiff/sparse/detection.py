@@ -18,7 +18,7 @@ from arraydiff.batching import batched
 from arraydiff.binding import Asked, Rules, bind, checked_output
 from arraydiff.callables import config_of
 from arraydiff.config import DifferentiationConfig
-from arraydiff.directions import x_itself
+from arraydiff.directions import AtX
 from arraydiff.evaluator import Evaluator
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking
@@ -163,5 +163,5 @@ def _is_count(points: object) -> bool:
 
 
 def _whole(problem: Problem, config: DifferentiationConfig, points: int, method: str) -> Asking[Pattern]:
-    values = yield x_itself(problem)
+    values = yield AtX(problem)
     return (yield from detected(problem, config, values.at[:, 0], points=points, method=method))

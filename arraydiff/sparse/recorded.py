@@ -12,7 +12,7 @@ import numpy as np
 from arraydiff._typing import Array
 from arraydiff.arguments import Layout, Leaf
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Lines, x_itself
+from arraydiff.directions import AtX, Lines
 from arraydiff.engine import Wanted, opened
 from arraydiff.evaluator import Evaluator
 from arraydiff.problem import Output, Problem
@@ -49,7 +49,7 @@ class ExactSlopes:
                 found.refused()
             self.refusals.append(found)
             return Prepared(DifferentiationMethod.ADAPTIVE, problem.x, _none)
-        tape, shaken = found.tape, found.tape.shaken(SHAKE)
+        tape, shaken = found.tape, found.tape.shaken(SHAKE, keep=True)
         v = found.line.at
         other = None if shaken is None else shaken.pushforward(v[:, 0])[:, None]
         seen = Seen(v[:, 0], pushed(problem, found.line, found.change[:, None], other, found.eps))
@@ -97,7 +97,7 @@ class RecordedRequest(GradientRequest):
         if not self.terms:
             prepared = yield from opened(self.problem, self.config, wanted, self.evaluator)
         else:
-            yield [x_itself(self.problem)]
+            yield [AtX(self.problem)]
             prepared = self._of_total(wanted)
         if strategy.refusals:
             return None, strategy.refusals[0]

@@ -15,7 +15,7 @@ from arraydiff.agreement import TIMES_THE_BARS
 from arraydiff.backends import Backend
 from arraydiff.collectors import Dense
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import x_itself
+from arraydiff.directions import AtX
 from arraydiff.engine import Derivative, Wanted, opened, unless_all_failed
 from arraydiff.errors import SparsityError
 from arraydiff.evaluator import Evaluator
@@ -330,7 +330,7 @@ class Request:
     def _detected(self) -> Rounds[Sparsity]:
         from arraydiff.sparse.detection import detected
 
-        (values,) = yield [x_itself(self.problem)]
+        (values,) = yield [AtX(self.problem)]
         (pattern,) = yield from lockstep([detected(self.problem, self.config, values.at[:, 0])])
         return Sparsity(pattern, detected=True)
 

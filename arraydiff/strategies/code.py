@@ -8,12 +8,12 @@ from typing import Any
 
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Columns, Elementwise, Lines, Tangents
+from arraydiff.directions import Columns, Elementwise, Lines, Tangents, ray
 from arraydiff.memory import exceeds
 from arraydiff.problem import Problem
 from arraydiff.recording import by_rows, stacked
 from arraydiff.result import Status
-from arraydiff.seam import SHAKE, Asking, Prepared, Pushforward, Seen, Tape, Touched
+from arraydiff.seam import SHAKE, Asking, Prepared, Pushforward, Recorded, Recording, Seen, Tape, Touched
 from arraydiff.strategies.numerical import Numerical
 from arraydiff.strategies.richardson import bar_factor
 
@@ -55,29 +55,30 @@ class Code:
         problem: Problem,
         config: DifferentiationConfig,
         value: Array,
-        tapes: tuple[Tape, Tape | None],
-        line: Tangents,
-    ) -> Code:
+        tape: Tape,
+    ) -> Asking[Code]:
         """By rows where those are few."""
-        xp, m, tape = problem.xp, int(value.shape[0]), tapes[0]
+        xp, m = problem.xp, int(value.shape[0])
         eps, kinks = eps_of(problem, value, tape) * bar_factor(config.confidence), tape.kinked()
-        rows, masks, missing = None, [], 0
-        if by_rows(m, problem.directions) and (
+        rowwise = by_rows(m, problem.directions) and (
             m == 1 or not exceeds(problem.backend, config.max_memory, 8 * m * problem.n)
-        ):
-            both = [None if one is None else stacked(problem.backend, one, m) for one in tapes]
-            assert both[0] is not None
-            rows = (both[0], both[1])
+        )
+        first = stacked(problem.backend, tape, m, keep=problem.bars) if rowwise else None
+        shaken = (yield from shaken_of(problem, tape, keep=not rowwise)) if problem.bars else None
+        rows, masks, missing = None, [], 0
+        if first is not None:
+            rows = (first, None if shaken is None else stacked(problem.backend, shaken, m))
         finite = xp.isfinite(value)
         sound = finite if rows is None else finite & xp.isfinite(xp.sum(rows[0], axis=1))
         found, good = counts(problem, [finite, sound])
         if rows is not None and good < found:
             lost = finite[:, None] & ~xp.isfinite(rows[0])
             (missing,), masks = counts(problem, [lost]), [xp.any(lost, axis=0)]
+        line = ray(problem)  # no step is given
         if kinks or missing:
             line = _apart(problem, line, masks, kinks)
         slope = tape.pushforward(line.at[:, 0]) if rows is None else _times(problem, rows[0], line.at, missing)[:, 0]
-        return cls(problem, config, value, eps, line, slope, rows, tapes, kinks, found, missing)
+        return cls(problem, config, value, eps, line, slope, rows, (tape, shaken), kinks, found, missing)
 
     def prepared(self, along: bool) -> Prepared:
         """What chunks use."""
@@ -164,6 +165,19 @@ class Code:
         numerical = yield from Numerical().prepare(problem, self.config)
         other = yield from numerical.pushforward(some)
         return _mixed(problem, pushed, other, bad, which)
+
+
+def shaken_of(problem: Problem, tape: Tape, *, keep: bool) -> Asking[Tape | None]:
+    """The same operations with other roundings; where they cannot be done again, at an x that is rounded otherwise."""
+    shaken = tape.shaken(SHAKE, keep=keep)
+    if shaken is not None:
+        return shaken
+    size = problem.xp.maximum(problem.xp.abs(problem.x), problem.scale)
+    moved = size * problem.backend.ray(problem.n, problem.x.dtype) * (SHAKE * problem.eps)
+    nearby = problem.at(problem.x + moved)
+    nearby = problem.xp.where(nearby == problem.x, problem.at(problem.x - moved), nearby)  # at a bound
+    recorded = yield Recording(nearby)
+    return recorded.tape if isinstance(recorded, Recorded) else None
 
 
 def pushed(problem: Problem, lines: Lines, columns: Array, shaken: Array | None, eps: float) -> Pushforward:

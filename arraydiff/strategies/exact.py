@@ -14,13 +14,13 @@ from typing import NoReturn
 
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig
-from arraydiff.directions import FINEST, Lines, Tangents, ray, x_itself
+from arraydiff.directions import FINEST, AtX, Lines, Tangents
 from arraydiff.errors import BudgetSpent, released
 from arraydiff.memory import budget, exceeds
 from arraydiff.noise import given, noise_at
 from arraydiff.problem import Problem
 from arraydiff.result import Status
-from arraydiff.seam import SHAKE, Asking, Prepared, Pushforward, Recorded, Recording, Tape, Values
+from arraydiff.seam import Asking, Prepared, Pushforward, Recorded, Recording, Values
 from arraydiff.strategies.code import ARRAYS, Code, counts
 from arraydiff.strategies.confirming import confirmed, same_value
 from arraydiff.strategies.numerical import Numerical
@@ -104,13 +104,12 @@ def attempt(problem: Problem, config: DifferentiationConfig, along: bool = False
         return begun
     if not (begun.value.shape[0] and problem.n):
         return Untraced("there is nothing to differentiate")
-    line, tape = ray(problem), begun.recorded.tape  # no step is given
+    tape = begun.recorded.tape
     held = tape.held * (1 + problem.bars) + 8 * int(begun.value.shape[0]) * (ARRAYS + KEPT)
     if exceeds(problem.backend, config.max_memory, held):
         return Untraced(TOO_LARGE)
-    shaken = (yield from shaken_of(problem, tape)) if problem.bars else None
     try:
-        code = Code.of(problem, config, begun.value, (tape, shaken), line)
+        code = yield from Code.of(problem, config, begun.value, tape)
         belied = begun.other_value(problem, code.slope)
     except Exception as error:  # noqa: BLE001 - a rule that refuses, or fails, says that differences are to be taken
         return Untraced(f"the code has a derivative that is not followed: {first_line(error)}", error=error)
@@ -121,19 +120,6 @@ def attempt(problem: Problem, config: DifferentiationConfig, along: bool = False
         noise = noise_at(problem, config, begun.at_x)
         belied = yield from confirmed(problem, config, begun.value, code.line, code.slope, noise)
     return Untraced(f"{BELIED}: {belied}") if belied else code.prepared(along)
-
-
-def shaken_of(problem: Problem, tape: Tape) -> Asking[Tape | None]:
-    """The same operations with other roundings; where they cannot be done again, at an x that is rounded otherwise."""
-    shaken = tape.shaken(SHAKE)
-    if shaken is not None:
-        return shaken
-    size = problem.xp.maximum(problem.xp.abs(problem.x), problem.scale)
-    moved = size * problem.backend.ray(problem.n, problem.x.dtype) * (SHAKE * problem.eps)
-    nearby = problem.at(problem.x + moved)
-    nearby = problem.xp.where(nearby == problem.x, problem.at(problem.x - moved), nearby)  # at a bound
-    recorded = yield Recording(nearby)
-    return recorded.tape if isinstance(recorded, Recorded) else None
 
 
 def first_line(error: Exception) -> str:
@@ -164,8 +150,8 @@ def followed(problem: Problem, config: DifferentiationConfig, *, second: bool = 
     if refused:
         return Untraced(refused)
     verified = config.verify_trace or problem.call.measured or problem.call.has_aux
-    at_x = (yield x_itself(problem)) if verified else None  # before tracing: f may keep what it made
-    recorded = yield Recording(problem.backend.copy(problem.x), second, _limit(problem, config))
+    at_x = (yield AtX(problem)) if verified else None  # before tracing: f may keep what it made
+    recorded = yield Recording(problem.x, second, _limit(problem, config))
     if isinstance(recorded, Exception):
         lasting = getattr(recorded, "lasting", False) is True
         return Untraced(first_line(recorded), lasting, recorded)

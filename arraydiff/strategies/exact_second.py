@@ -114,7 +114,7 @@ class Curved:
     def of(cls, problem: Problem, lines: Lines, m: int, tape: Tape, mixed: bool) -> Curved:
         """A sweep a line along every tape."""
         xp, n = problem.xp, problem.n
-        shaken = tape.shaken(SHAKE) if problem.bars else None
+        shaken = tape.shaken(SHAKE, keep=True) if problem.bars else None
         gradients, along, whole = [], [], []
         for one in (tape,) if shaken is None else (tape, shaken):
             gradients.append(xp.reshape(one.value, (m, n)))

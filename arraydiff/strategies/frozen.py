@@ -13,7 +13,7 @@ from functools import partial
 
 from arraydiff._typing import Array, Namespace
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Columns, Lines, ray, x_itself
+from arraydiff.directions import AtX, Columns, Lines, ray
 from arraydiff.noise import Noise, noise_at
 from arraydiff.probe import probed, sighted
 from arraydiff.problem import Later, Problem
@@ -215,7 +215,7 @@ class Frozen:
         learnt, xp = self.learnt, problem.xp
         at = replace(problem, scaling=Later(learnt.length), step=None)
         if not self.checked:
-            values = yield x_itself(at)
+            values = yield AtX(at)
             around = None
         else:
             line, reach = ray(at, another=True), (LOUD_RUNGS if learnt.loud else QUIET_RUNGS)[1]

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from arraydiff._typing import Array, Namespace
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Lines, x_itself
+from arraydiff.directions import AtX, Lines
 from arraydiff.noise import Noise, noise_at
 from arraydiff.problem import Problem
 from arraydiff.result import Status
@@ -61,7 +61,7 @@ class Higher:
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
         """F(x), and its noise as far as it is known beforehand."""
-        values = yield x_itself(problem)
+        values = yield AtX(problem)
         value, noise = values.at[:, 0], noise_at(problem, config, values)
         push = partial(columns, n=self.n, config=config, value=value, noise=noise)
         method = CENTRAL if config.method is CENTRAL else DifferentiationMethod.RICHARDSON

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from arraydiff._typing import Array, Namespace
 from arraydiff.backends import Backend
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.directions import Columns, Lines, Tangents, x_itself
+from arraydiff.directions import AtX, Columns, Lines, Tangents
 from arraydiff.noise import Noise, given, noise_at
 from arraydiff.problem import Problem
 from arraydiff.result import Status
@@ -121,7 +121,7 @@ class Stencil:
         level: Array | float = problem.eps
         known = problem.call.measured or given(config)
         if known:
-            first = yield x_itself(problem)
+            first = yield AtX(problem)
             level = _relative_noise(problem, noise_at(problem, config, first), first.at[:, 0])
         ray = self._ray(problem, config, order, level)
         values = yield ray.line.points(ray.offsets[:, None], starts_at_x=True)
