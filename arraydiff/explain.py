@@ -60,7 +60,7 @@ class Story:
     def _doubts(self, result: DerivativeResult) -> list[str]:
         xp, size = self.backend.xp, int(self.columns.shape[0] * self.columns.shape[1])
         doubtful = xp.reshape(self.judged.mask(), (-1,))
-        (count,) = self.backend.read(xp.reshape(xp.sum(xp.astype(doubtful, xp.int32)), (1,)))
+        (count,) = self.backend.counts(doubtful)
         claim = "right in order of magnitude"
         if not isinstance(result.method_used, tuple):
             claim = CLAIMS.get(result.method_used, claim)

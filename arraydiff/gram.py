@@ -234,10 +234,9 @@ class GramCollector(InOrder):
         if not self.problem.n:
             return self.sums.wide
         backend, small = self.problem.backend, bars <= self.tolerance * size
-        if backend.on_cpu and not backend.deferred:  # the common case: one look instead of ten
-            count = xp.sum(xp.astype(small, backend.index_dtype))
-            if backend.read(xp.reshape(count, (1,))) == [int(bars.shape[0]) * int(bars.shape[1])]:
-                return xp.zeros_like(self.sums.wide)
+        looks = backend.on_cpu and not backend.deferred  # the common case: one look instead of ten
+        if looks and backend.counts(small) == [int(bars.shape[0]) * int(bars.shape[1])]:
+            return xp.zeros_like(self.sums.wide)
         scale = self.problem.scale[:, None]
         allowed = self.tolerance * xp.maximum(size, SMALL_SHARE * effect(xp, size, scale, axis=0)[None, :] / scale)
         wide = ~(passed(xp, columns, bars, allowed) | bad)

@@ -171,7 +171,7 @@ class Summed(Generic[T]):
         finite = xp.isfinite(self.value)
         failing = finite & (off > may)
         unchecked = finite & ~(xp.isfinite(off) & xp.isfinite(may))
-        counts = here.read(xp.stack([xp.sum(xp.astype(mask, xp.int32)) for mask in (failing, unchecked)]))
+        counts = here.counts(failing, unchecked)
         rows = [row for row, code in enumerate(here.read(xp.astype(failing, xp.int8))) if code] if counts[0] else []
         return rows, counts[1] > 0
 

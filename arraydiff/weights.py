@@ -36,8 +36,6 @@ def root_of(backend: Backend, layout: Layout, weights: Any, dtype: Any) -> Array
     except ValueError as error:
         shapes = ", ".join(str(leaf.shape) for leaf in layout.leaves)
         raise ValueError(f"weights must have the structure and shapes of the residual, {shapes}: {error}") from error
-    if not backend.deferred:
-        bad = xp.sum(xp.astype(~((flat >= 0) & xp.isfinite(flat)), backend.index_dtype))
-        if backend.read(xp.reshape(bad, (1,))) != [0]:
-            raise ValueError("weights must be finite and not negative: give weight 0 to rows that are to be left out")
+    if not backend.deferred and backend.counts(~((flat >= 0) & xp.isfinite(flat))) != [0]:
+        raise ValueError("weights must be finite and not negative: give weight 0 to rows that are to be left out")
     return xp.sqrt(flat)

@@ -202,6 +202,11 @@ class Backend:
         """The one place where the host waits for the device: a 1-D array of small integers."""
         return [int(codes[i]) for i in range(codes.shape[0])]
 
+    def counts(self, *masks: Array) -> list[int]:
+        """How many entries are true in each; one read."""
+        xp = self.xp
+        return self.read(xp.stack([xp.sum(xp.astype(mask, self.index_dtype)) for mask in masks]))
+
     def number(self, array: Array) -> float:
         """A 0-d array told to the user as a number: it may wait, and no derivative is made of it."""
         return float(array)

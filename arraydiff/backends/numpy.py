@@ -64,3 +64,6 @@ class NumpyBackend(Backend):
 
     def read(self, codes: Array) -> list[int]:
         return list(codes.tolist())
+
+    def counts(self, *masks: Array) -> list[int]:
+        return [int(np.count_nonzero(mask)) for mask in masks]

@@ -61,7 +61,7 @@ def verdict(
         unchecked = unchecked | (finite & ~(xp.isfinite(off) & xp.isfinite(may)))
         gap, allowed = (off, may) if gap is None else (xp.where(bad, off, gap), xp.where(bad, may, allowed))
         failing = failing | bad
-    counts = here.read(xp.stack([xp.sum(xp.astype(mask, xp.int32)) for mask in (failing, unchecked)]))
+    counts = here.counts(failing, unchecked)
     if not counts[0]:
         return Verdict(np.zeros(0, dtype=np.int64), 0.0, 0.0, counts[1])
     return Verdict(*worst_of(here, failing, gap, allowed), counts[1])

@@ -93,7 +93,7 @@ def _counts(here: Backend, pattern: Pattern, entries: Entries, tolerance: float)
     bad = (status & int(UNVOUCHED)) != 0
     wide = ~(passed(xp, entries.values, entries.error, tolerance * size) | bad)
     masks = [(status & int(flag)) != 0 for flag in FLAGS]
-    seen = here.read(xp.stack([xp.sum(xp.astype(mask, here.index_dtype)) for mask in (status != 0, wide)]))
+    seen = here.counts(status != 0, wide)
     none = xp.zeros((n,), dtype=here.index_dtype, device=here.device)
     flags = [_by_columns(here, pattern, mask) if seen[0] else none for mask in masks]
     return xp.stack(flags), _by_columns(here, pattern, wide) if seen[1] else none

@@ -91,7 +91,7 @@ def joined(
     back = here.indices(sides.places)
     pairs = (mine.values, values), (mine.error, error), (mine.status, status), (mine.floor, xp.zeros_like(values))
     entries = Entries(*(xp.take(xp.concat(list(pair)), back) for pair in pairs))
-    if here.read(xp.reshape(xp.sum(xp.astype(bad, xp.int32)), (1,))) == [0]:
+    if here.counts(bad) == [0]:
         return entries, np.zeros(0, dtype=np.int64)
     marks = np.concatenate([np.zeros(int(mine.values.shape[0]), dtype=np.bool_), here.as_numpy(bad).astype(np.bool_)])
     return entries, np.flatnonzero(marks[sides.places])

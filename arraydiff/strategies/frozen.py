@@ -120,8 +120,7 @@ def _asked(problem: Problem, value: Array, noise: Noise, taylor: Taylor) -> Aski
     xp, missed = problem.xp, taylor.missed[:, 0]
     finite = xp.isfinite(value)
     rounding = SUSPICIOUS * noise.eps * (xp.abs(value) + taylor.first[:, 0])
-    counted = [xp.sum(xp.astype(mask, xp.int32)) for mask in (finite & ~(missed <= rounding), finite)]
-    suspicious, outputs = problem.backend.read(xp.stack(counted))
+    suspicious, outputs = problem.backend.counts(finite & ~(missed <= rounding), finite)
     if 2 * suspicious <= outputs:
         return replace(noise, asks=False)
     probe = yield from probed(problem, value, noise.eps)

@@ -99,9 +99,7 @@ def _suspected(ladder: Ladder, estimate: Estimate, following: Plan, cheap: bool,
 
 def _most(ladder: Ladder, suspected: Array, value: Array) -> bool:
     """Whether more than half of the outputs look noisy; one read."""
-    xp = ladder.backend.xp
-    counted = [xp.sum(xp.astype(mask, xp.int32)) for mask in (suspected > 0, xp.isfinite(value))]
-    noisy, finite = ladder.backend.read(xp.stack(counted))
+    noisy, finite = ladder.backend.counts(suspected > 0, ladder.backend.xp.isfinite(value))
     return 2 * noisy > finite
 
 

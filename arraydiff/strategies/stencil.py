@@ -261,7 +261,7 @@ def _differences(
     quotient, error, status, *marks = by_rows(backend, outputs, made)
     if not marks:
         return Pushforward(quotient, error, step, status), None
-    if not backend.read(xp.reshape(xp.sum(xp.astype(~marks[0], xp.int32)), (1,)))[0]:
+    if not backend.counts(~marks[0])[0]:
         return Pushforward(quotient, error, step, status), None
     parts = (quotient, error, status, *marks)
     quotient, error, status = by_rows(backend, outputs, lambda rows: _marked(xp, [cut(part, rows) for part in parts]))

@@ -166,11 +166,10 @@ def by_room(problem: Problem, tight: Array | None, across: Sequence[Any], inward
 
 def counted(problem: Problem, slope: Array, value: Array) -> tuple[int | None, int | None]:
     """How many outputs do not react along the ray, and how many are finite; None where it cannot be read."""
-    xp, finite = problem.xp, problem.xp.isfinite(value)
     if problem.backend.deferred:
         return None, None
-    counts = [xp.sum(xp.astype(mask, xp.int32)) for mask in ((slope == 0) & finite, finite)]
-    still, number = problem.backend.read(xp.stack(counts))
+    finite = problem.xp.isfinite(value)
+    still, number = problem.backend.counts((slope == 0) & finite, finite)
     return still, number
 
 

@@ -69,8 +69,7 @@ def _crowded(frame: Lines, steps: Array) -> bool:
     if frame.room is None:
         return False
     xp, (up, down) = frame.problem.xp, frame.room
-    short = xp.sum(xp.astype(xp.minimum(up, down) < steps, xp.int32))
-    return frame.problem.backend.read(xp.reshape(short, (1,))) != [0]
+    return frame.problem.backend.counts(xp.minimum(up, down) < steps) != [0]
 
 
 @dataclass(frozen=True)
@@ -234,11 +233,10 @@ def _looked(frame: Lines, outputs: Outputs, steps: Array) -> Asking[Once | None]
         part = yield from Turned.along(frame.take(which), some, outputs.base)
         terms = Terms.of(outputs, part)
         lost = ~xp.isfinite(outputs.base)
-        doubts = xp.sum(xp.astype(~(terms.analytic(outputs) | lost), xp.int32))
         found = Once(frame, outputs, some, part, terms)
         bent, flat = found.second(), xp.abs(part.slope) / frame.take(which).scale
-        wide = xp.sum(xp.astype(~_good(xp, bent, STRAIGHT * flat, lost), xp.int32))
-        if problem.backend.read(xp.stack([doubts, wide])) != [0, 0]:
+        wide = ~_good(xp, bent, STRAIGHT * flat, lost)
+        if problem.backend.counts(~(terms.analytic(outputs) | lost), wide) != [0, 0]:
             return None
         seen = part if seen is None else _beside(xp, seen, part)
     assert seen is not None
