@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -38,6 +38,8 @@ MADE_ANEW = ("_order", "_halves", "_sides", "of_sum", "tiling")
 
 KEPT = 2**21
 """Entries up to which their order is kept: 64 MB."""
+
+T = TypeVar("T")
 
 UNSEEN = (
     "The pattern is that of the points visited. The check in every call cannot see an entry below about 1e-8 of its row: such an "
@@ -193,12 +195,8 @@ class Sparsity:
     @property
     def sides(self) -> Sides | None:
         """The entries of either side by colour; kept where it takes little room."""
-        known: Sides | None = self.__dict__.get("_sides")
-        if known is None and self.two_sided is not None:
-            known = Sides.of(self.two_sided)
-            if self.pattern.nnz <= KEPT:
-                self.__dict__["_sides"] = known
-        return known
+        both = self.two_sided
+        return None if both is None else self._kept("_sides", lambda: Sides.of(both))
 
     @cached_property
     def of_sum(self) -> Sparsity:
@@ -210,20 +208,21 @@ class Sparsity:
     @property
     def order(self) -> Order:
         """The entries by colour; kept where it takes little room."""
-        known: Order | None = self.__dict__.get("_order")
-        if known is None:
-            known = Order(self.pattern, self.colours)
-            if self.pattern.nnz <= KEPT:
-                self.__dict__["_order"] = known
-        return known
+        return self._kept("_order", lambda: Order(self.pattern, self.colours))
 
     def halves(self, free: np.ndarray) -> Halves:
         """Where each entry of a Hessian is read off; kept where all parameters are free and it takes little room."""
-        known: Halves | None = self.__dict__.get("_halves") if free.all() else None
+        if not free.all():
+            return halves_of(self.pattern, self.star, free)
+        return self._kept("_halves", lambda: halves_of(self.pattern, self.star, free))
+
+    def _kept(self, name: str, make: Callable[[], T]) -> T:
+        """What is made once, where it takes little room; else each time."""
+        known: T | None = self.__dict__.get(name)
         if known is None:
-            known = halves_of(self.pattern, self.star, free)
-            if self.pattern.nnz <= KEPT and free.all():
-                self.__dict__["_halves"] = known
+            known = make()
+            if self.pattern.nnz <= KEPT:
+                self.__dict__[name] = known
         return known
 
     @cached_property
