@@ -53,6 +53,8 @@ class Argnums:
 
     def places(self, fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Place, ...]:
         """Where each one stands in this call; an argument passed by keyword is found by its name."""
+        if self.single and 0 <= self.numbers[0] < len(args):
+            return self.numbers  # the common case
         found = tuple(self._place(number, fun, args, kwargs) for number in self.numbers)
         if len(set(found)) != len(found):
             raise TypeError(f"argnums names an argument twice, got {self.numbers}; leave one out")
@@ -139,6 +141,12 @@ class Layout:
         """Whether any leaf is complex."""
         return any(leaf.is_complex for leaf in self.leaves)
 
+    @cached_property
+    def is_vector(self) -> bool:
+        """Whether the tree is one real array (n,), which is the flat vector as it is: the common case."""
+        leaf = self.leaves[0] if len(self.leaves) == 1 and self.structure is None else None
+        return leaf is not None and len(leaf.shape) == 1 and leaf.constant is None and not leaf.is_complex
+
     def path(self, index: int) -> str:
         """How a user names entry `index` of the flat vector: ``[2]``, ``['a'][0, 1]``."""
         paths = [()] if self.structure is None else optree.treespec_paths(self.structure)
@@ -219,6 +227,8 @@ def _isdtype(xp: Namespace, dtype: Any, kind: str) -> bool:
 def ravel(backend: Backend, leaves: Sequence[Leaf], arrays: Sequence[Array], dtype: Any) -> Array:
     """Leaves as one real vector of `dtype`, a new one."""
     xp, parts = backend.xp, []
+    if len(leaves) == 1 and arrays[0].ndim == 1 and arrays[0].dtype == dtype:
+        return backend.copy(arrays[0])  # the common case
     for leaf, array in zip(leaves, arrays, strict=True):
         for part in (xp.real(array), xp.imag(array)) if leaf.is_complex else (array,):
             parts.append(xp.astype(xp.reshape(part, (-1,)), dtype, copy=False))

@@ -127,12 +127,11 @@ def _compared(problem: Problem, call: Call, points: Points, alone: Sequence[Outp
     if tuple(block.values.shape) != tuple(singles.shape) or block.values.dtype != singles.dtype:
         return "the outputs have another shape or dtype", True
     xp = problem.xp
-    eps = max(problem.eps, float(xp.finfo(singles.dtype).eps))
+    eps = problem.eps_of(singles)
     size = xp.max(xp.where(xp.isfinite(singles), xp.abs(singles), xp.zeros_like(singles)), axis=1, keepdims=True)
     wrong = differing(problem.backend, block.values, singles, ROUNDING * eps * size)
     lost = xp.all(~xp.isfinite(singles), axis=0)
-    counts = [xp.sum(xp.astype(mask, xp.int32)) for mask in (wrong, lost)]
-    differences, unseen = problem.backend.read(xp.stack(counts))
+    differences, unseen = problem.backend.counts(wrong, lost)
     return ("the values differ from those of single points" if differences else ""), not unseen
 
 
@@ -151,8 +150,7 @@ def same_branch(backend: Backend, block: Array, alone: Array) -> bool:
     xp = backend.xp
     size = xp.max(xp.where(xp.isfinite(alone), xp.abs(alone), xp.zeros_like(alone)))
     wrong = differing(backend, block[:, 0], alone, BRANCH * float(xp.finfo(alone.dtype).eps) * size)
-    (count,) = backend.read(xp.reshape(xp.sum(xp.astype(wrong, xp.int32)), (1,)))
-    return count == 0
+    return backend.counts(wrong) == [0]
 
 
 def gave_up(block: Output | Exception) -> Batching:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -65,12 +66,12 @@ class Asked:
         """Where the differentiated arguments stand."""
         return self.argnums.places(self.fun, self.args, self.kwargs)
 
-    @property
+    @cached_property
     def leaves(self) -> list[Any]:
         """Of the differentiated arguments."""
         return flatten(self._tree)[0]
 
-    @property
+    @cached_property
     def _tree(self) -> PyTree:
         """The differentiated argument, or a tuple of them."""
         chosen = tuple(self.kwargs[at] if isinstance(at, str) else self.args[at] for at in self.places)
@@ -132,13 +133,11 @@ def flat_vector(backend: Backend, layout: Layout, arrays: Sequence[Array]) -> tu
 
 def _checked(backend: Backend, layout: Layout, arrays: Sequence[Array], rules: Rules) -> tuple[Layout, list[Array]]:
     """Dtypes as JAX wants them; integers that are let through become constants."""
-    leaves, moving = [], []
-    for leaf, array in zip(layout.leaves, arrays, strict=True):
-        kept = _checked_leaf(backend, leaf, array, rules)
-        leaves.append(kept)
-        if kept.constant is None:
-            moving.append(array)
-    return Layout(layout.structure, tuple(leaves)), moving
+    leaves = tuple(_checked_leaf(backend, *pair, rules) for pair in zip(layout.leaves, arrays, strict=True))
+    if all(map(operator.is_, leaves, layout.leaves)):  # what was learnt of this layout stays
+        return layout, list(arrays)
+    moving = [array for leaf, array in zip(leaves, arrays, strict=True) if leaf.constant is None]
+    return Layout(layout.structure, leaves), moving
 
 
 def _checked_leaf(backend: Backend, leaf: Leaf, array: Array, rules: Rules) -> Leaf:
@@ -197,7 +196,7 @@ def _own_scale(backend: Backend, leaves: Sequence[Leaf], x: Array) -> Array:
     if backend.on_cpu and not backend.deferred and backend.host is None and x.shape[0]:  # the common case: one look
         low = xp.min(size)
         usual = (low >= least) & (low >= LEFT_OF_ZERO * xp.max(size))
-        if backend.read(xp.reshape(xp.astype(usual, xp.int8), (1,))) == [1]:
+        if backend.counts(usual) == [1]:
             return size
     none, start = size < least, 0
     parts = []
@@ -255,10 +254,8 @@ def _inside(
 ) -> tuple[Array, Sequence[int]]:
     """X clipped where it is outside by rounding, and the parameters that can move."""
     xp, every = backend.xp, range(int(x.shape[0]))
-    if not backend.deferred:  # the common case: all inside, by one look
-        inside = xp.sum(xp.astype((x > lower) & (x < upper), backend.index_dtype))
-        if backend.read(xp.reshape(inside, (1,))) == [len(every)]:
-            return x, every
+    if not backend.deferred and backend.counts((x > lower) & (x < upper)) == [len(every)]:
+        return x, every  # the common case, by one look
     slack = ULPS_OUTSIDE * eps * xp.maximum(xp.abs(x), xp.minimum(xp.abs(lower), xp.abs(upper)))
     outside = xp.logical_or(x < lower - slack, x > upper + slack)
     crossed = xp.logical_or(outside, lower > upper)
@@ -266,7 +263,7 @@ def _inside(
     if backend.deferred:  # a parameter outside makes f NaN, one that is pinned shows in the end
         return xp.where(crossed, xp.full_like(x, float("nan")), clipped), every
     codes = xp.where(crossed, xp.full_like(x, OUTSIDE), xp.where(pinned, xp.full_like(x, PINNED), xp.zeros_like(x)))
-    if backend.read(xp.reshape(xp.astype(xp.sum(codes), xp.int64), (1,))) == [0]:
+    if backend.counts(codes != FREE) == [0]:
         return clipped, every
     read = backend.read(xp.astype(codes, xp.int8))
     if OUTSIDE in read:
@@ -291,11 +288,10 @@ def tangent_of(bound: Bound, tangents: PyTree) -> Array:
 
 def same_structure(one: Layout, other: Layout) -> bool:
     """Whether two trees differ in their leaves alone."""
-    one_leaf = (
-        None if layout.structure is None or layout.structure.num_nodes == 1 else layout.structure
+    first, second = (
+        None if layout.structure is None or layout.structure.num_nodes == 1 else layout.structure  # None: a leaf
         for layout in (one, other)
     )
-    first, second = one_leaf
     return bool(first == second)
 
 

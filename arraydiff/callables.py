@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
+from arraydiff.altering import altered
 from arraydiff.arguments import Argnums, Layout, flatten
 from arraydiff.backends import is_array
 from arraydiff.batching import batched
@@ -34,8 +35,11 @@ if TYPE_CHECKING:
     from arraydiff.plan import Plan
     from arraydiff.stepping import Stepper
 
-PLAIN_KINDS = (bool, int, float, complex, str)
-"""Arguments that are told from others by their value."""
+TOLD_BY_VALUE = (bool, int, str)
+"""Kinds of arguments that may say what f does; arrays are told by their shape, all others by their type."""
+
+MOST_REFUSALS = 64
+"""That a transform remembers, of as many kinds of arguments."""
 
 LEARNT = ("learnt", "batchings", "learnt_of", "batchings_of", "source", "patterns", "unverified", "unchecked", "_rules")
 """Attributes of a transform that change as it is called."""
@@ -64,10 +68,7 @@ class Options:
 
 
 DEFAULT = DifferentiationConfig()
-PLAIN = tuple(
-    DifferentiationConfig(method=method, verify_trace=False)
-    for method in (DifferentiationMethod.ADAPTIVE, DifferentiationMethod.EXACT)
-)
+PLAIN = DifferentiationConfig(verify_trace=False)
 
 
 def shortest(options: Options) -> bool:
@@ -78,7 +79,8 @@ def shortest(options: Options) -> bool:
 
 def _plain(options: Options) -> bool:
     """Whether the config says nothing else; what is done with doubts is of no account, where there are none."""
-    return replace(options.config, unreliable="warn") in PLAIN
+    config = options.config
+    return config.follows and replace(config, unreliable=PLAIN.unreliable, method=PLAIN.method) == PLAIN
 
 
 def config_of(config: DifferentiationConfig | None, options: dict[str, Any], caller: str) -> DifferentiationConfig:
@@ -230,7 +232,7 @@ class Transform:
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], bare: bool = False) -> tuple[Bound, Derivative]:
         bound = self._bind(args, kwargs)
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
-            wanted = replace(self._wanted(bound), bare=bare, out=self.options.out if bare else None)
+            wanted = altered(self._wanted(bound), bare=bare, out=self.options.out if bare else None)
             derivative = differentiate(bound.problem, self.options.config, wanted, self._check_output, self.options.f0)
         self._noted(bound, derivative)
         return bound, derivative
@@ -304,6 +306,8 @@ class Transform:
         reason = prepared.reason.rpartition("; ")[2]
         if prepared.untraced:
             self.learnt[_untraced(bound.problem.call.args, bound.problem.call.kwargs)] = prepared.untraced
+            for name in [name for name in self.learnt if name != "complex"][:-MOST_REFUSALS]:
+                self.learnt.pop(name, None)
         if reason.startswith("f does not take complex numbers (") and (
             "TypeError" in reason or "ComplexWarning" in reason
         ):
@@ -393,7 +397,9 @@ class Transform:
     def _warn(self, derivatives: Sequence[Derivative]) -> None:
         """One warning of what is delivered and cannot be vouched for."""
         policy = self.options.config.unreliable
-        told = (d for d in derivatives if policy != "ignore" and not (policy == "nan" and d.doubts))
+        if policy == "ignore":
+            return
+        told = (d for d in derivatives if not (policy == "nan" and d.doubts))
         reasons = dict.fromkeys(reason for derivative in told for reason in doubted(derivative))
         if reasons:
             text = f"{self._doubt(reasons)} .result(...).explain() tells which."
@@ -424,7 +430,8 @@ def _untraced(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """The name under which is learnt that f cannot be followed, for arguments of these shapes and values."""
     leaves, structure = flatten((args, kwargs))
     told = [
-        str(leaf.shape) if is_array(leaf) else leaf if isinstance(leaf, PLAIN_KINDS) else type(leaf) for leaf in leaves
+        str(leaf.shape) if is_array(leaf) else leaf if isinstance(leaf, TOLD_BY_VALUE) else type(leaf)
+        for leaf in leaves
     ]
     return f"traced {structure} {told}"
 

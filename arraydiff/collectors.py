@@ -171,9 +171,10 @@ class InOrder:
     def all_steps(self) -> Array:
         """(n,) zero where a parameter cannot move."""
         xp, problem = self.problem.xp, self.problem
-        none = xp.zeros((1,), dtype=problem.x.dtype, device=problem.backend.device)
         if self.done == self.size and self.steps and is_every(self.index, self.size):
-            return xp.astype(self.steps[0] if len(self.steps) == 1 else xp.concat(self.steps), problem.x.dtype)
+            steps = self.steps[0] if len(self.steps) == 1 else xp.concat(self.steps)
+            return xp.astype(steps, problem.x.dtype, copy=False)
+        none = xp.zeros((1,), dtype=problem.x.dtype, device=problem.backend.device)
         place = {parameter: i for i, parameter in enumerate(self.index[: self.done])}
         slots = problem.backend.indices([place.get(i, self.done) for i in range(self.size)])
         return xp.take(xp.concat([*(xp.astype(part, none.dtype) for part in self.steps), none]), slots)

@@ -247,6 +247,11 @@ class DifferentiationConfig:
             return self.step_size is not None or self.relative_step is not None
         return self.method in ORDERS
 
+    @property
+    def follows(self) -> bool:
+        """Whether the method differentiates f as it was written, where it can be followed."""
+        return self.method in (DifferentiationMethod.ADAPTIVE, DifferentiationMethod.EXACT)
+
     def with_options(self, options: Mapping[str, Any], caller: str) -> DifferentiationConfig:
         """This config with some options replaced; `caller` is named where one does not exist."""
         if not options:

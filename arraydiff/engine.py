@@ -321,12 +321,11 @@ def value_at(problem: Problem, config: DifferentiationConfig) -> Output:
 
 def _finite(problem: Problem, prepared: Prepared) -> tuple[bool, bool]:
     """Whether any, and whether all outputs are finite at x: the one read after f(x), where the strategy has not counted them."""
-    xp, count, m = problem.xp, prepared.finite, int(prepared.value.shape[0])
+    count, m = prepared.finite, int(prepared.value.shape[0])
     if problem.backend.deferred:
         return m > 0, False
     if count is None:
-        finite = xp.sum(xp.astype(xp.isfinite(prepared.value), xp.int32))
-        (count,) = problem.backend.read(xp.reshape(finite, (1,)))
+        (count,) = problem.backend.counts(problem.xp.isfinite(prepared.value))
     return count > 0, count == m
 
 

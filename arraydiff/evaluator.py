@@ -368,7 +368,7 @@ class Evaluator:
         if points.starts_at_x:
             self._keep_origin(outputs[0])
         short = points.count - len(outputs) + sum([1 - width(output) for output in good])
-        if failure is None and short:
+        if short and failure is None:
             failure = BudgetSpent(f"max_evaluations={self.max_evaluations} is spent")
         noise = None
         if self.call.measured and len(outputs) == points.count:
@@ -387,14 +387,15 @@ class Evaluator:
 
     def _count(self, points: Points, outputs: list[Output | Exception], good: list[Output]) -> Exception | None:
         """The first failure, if any."""
-        lost = sum(isinstance(output, Exception) and not isinstance(output, NotAsked) for output in outputs)
-        self.calls += lost + sum([output.calls for output in good])
-        self.points += lost + sum([output.points for output in good])
+        self.calls += sum([output.calls for output in good])
+        self.points += sum([output.points for output in good])
         if not points.is_complex:
             self.succeeded += len(good) - points.starts_at_x
         if len(good) == len(outputs):
             return None
         failed = [(j, output) for j, output in enumerate(outputs) if isinstance(output, Exception)]
+        lost = sum(not isinstance(error, NotAsked) for _, error in failed)
+        self.calls, self.points = self.calls + lost, self.points + lost
         if not points.is_complex:
             self.failures += [Failure(points.parameter(j), error) for j, error in failed]
         return failed[0][1]
@@ -444,7 +445,6 @@ def measured(asked: Sequence[tuple[Evaluator, Points, int]]) -> list[list[Output
     most = max(1, MEASURED_NUMBERS // max(size, 1))
     at_x = all(wanted.starts_at_x and count == 1 for _, wanted, count in asked)
     with first.backend.openly(first.call.error_state) if at_x else nullcontext():
-        got = iter(
-            [one for start in range(0, len(points), most) for one in first.call.many(points[start : start + most])]
-        )
+        parts = [first.call.many(points[start : start + most]) for start in range(0, len(points), most)]
+    got = (one for part in parts for one in part)
     return [[next(got) for _ in range(count)] for _, _, count in asked]

@@ -61,11 +61,14 @@ def budget(backend: Backend, max_memory: Any) -> int:
     return UNKNOWN if free is None else round(free * (SHARE if max_memory is None else max_memory))
 
 
+def room(backend: Backend, max_memory: Any, size: int) -> int:
+    """Bytes that may be taken by who wants `size`: the system is asked where that is not known by heart."""
+    return BY_HEART if max_memory is None and size <= BY_HEART else budget(backend, max_memory)
+
+
 def exceeds(backend: Backend, max_memory: Any, size: int) -> bool:
     """Whether `size` bytes are more than may be taken; where values come later nobody can tell, and all may."""
-    if backend.deferred or (max_memory is None and size <= BY_HEART):
-        return False
-    return size > budget(backend, max_memory)
+    return not backend.deferred and size > room(backend, max_memory, size)
 
 
 def told(size: float) -> str:

@@ -11,17 +11,15 @@ from arraydiff._typing import Array
 from arraydiff.backends import Backend, backend_of
 from arraydiff.binding import Bound, flat_vector
 from arraydiff.callables import Transform
-from arraydiff.config import DifferentiationConfig, DifferentiationMethod
-from arraydiff.exact import Traced, Tracer, as_array, plain, traced
+from arraydiff.config import DifferentiationConfig
+from arraydiff.exact import Tracer, as_array, plain
 from arraydiff.exact.dispatch import TracedNamespace
 from arraydiff.exact.trace import has_tracer, ops, refuse
-from arraydiff.memory import budget
-from arraydiff.noise import given
-from arraydiff.problem import Call, Later, Output, Problem
-from arraydiff.recording import record
+from arraydiff.memory import room
+from arraydiff.problem import Later, Output, Problem
+from arraydiff.recording import followed, record
 from arraydiff.seam import Recording
-
-FOLLOWED = (DifferentiationMethod.ADAPTIVE, DifferentiationMethod.EXACT)
+from arraydiff.strategies.exact import refused_by
 
 
 @dataclass(frozen=True)
@@ -83,9 +81,9 @@ def answer(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     if unfollowed:
         refuse(f"{transform.title} {unfollowed}, inside of what is traced", *args)
     bound = posed(transform, args, kwargs, TracedBackend.beside)
-    tape, output = followed(bound.problem.call, bound.problem.x)
+    recorded, output = followed(bound.problem.call, Recording(bound.problem.x))
     transform._check_output(bound.problem.backend, output.layout)
-    columns = transform._traced(bound, tape)
+    columns = transform._traced(bound, recorded.tape)
     return _bare(transform, bound, output, columns)
 
 
@@ -99,7 +97,7 @@ def unverified(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, An
     if backend.deferred or backend.is_lazy or not bound.problem.n:
         return None
     with backend.on_device(), backend.quietly():
-        limit = partial(budget, backend, transform.options.config.max_memory)
+        limit = partial(room, backend, transform.options.config.max_memory)
         answered = record(call, Recording(bound.problem.x, limit=limit))
         if isinstance(answered, Exception):
             return None
@@ -107,10 +105,7 @@ def unverified(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, An
         transform._check_output(backend, output.layout)
         columns = transform._traced(bound, recorded.tape)
         both = backend.xp.sum(columns) + backend.xp.sum(output.values)
-        (sound,) = backend.read(
-            backend.xp.reshape(backend.xp.astype(backend.xp.isfinite(both), backend.index_dtype), (1,))
-        )
-        if recorded.tape.notes.kinks or not sound:
+        if recorded.tape.notes.kinks or backend.counts(backend.xp.isfinite(both)) != [1]:
             return None
         return _bare(transform, bound, output, columns)
 
@@ -125,16 +120,9 @@ def why_not(transform: Transform, config: DifferentiationConfig) -> str:
     """Why it is not traced, or nothing."""
     if not transform.nests:
         return "is not followed"
-    if config.method not in FOLLOWED:
-        return f"with method={config.method.value!r} is made of differences"
-    if (
-        config.opaque
-        or not config.trace
-        or given(config)
-        or config.step_size is not None
-        or config.relative_step is not None
-    ):
-        return "with opaque=, trace=, noise= or a step is made of differences"
+    refused = refused_by(config)
+    if refused:
+        return f"is made of differences ({refused})"
     if transform.options.full_output or transform.options.out is not None:
         return "with full_output= or out= gives what is not traced"
     return ""
@@ -148,15 +136,3 @@ def posed(
     call, layout, arrays = asked.called(backend_for(asked.leaves))
     x, _, eps = flat_vector(call.backend, layout, arrays)
     return Bound(Problem(call, x, eps, Later(x)), layout, range(int(x.shape[0])))
-
-
-def followed(call: Call, x: Array) -> tuple[Traced, Output]:
-    """The tape of a level more, and what f gave."""
-    told = []
-
-    def flat(point: Any) -> Any:
-        told.append(call.followed(point))
-        return told[-1].values
-
-    tape = traced(flat, x, constant=call.measured)
-    return tape, Output(tape.value, told[-1].layout, told[-1].aux)

@@ -100,7 +100,7 @@ def noise_at(problem: Problem, config: DifferentiationConfig, first: Values) -> 
     """The noise of f as far as config, dtype and an inner derivative tell it; the first point of `first` is x."""
     xp, value = problem.xp, first.at[:, 0]
     inner = None if first.noise is None else first.noise[:, 0]
-    eps = max(problem.eps, float(xp.finfo(value.dtype).eps))
+    eps = problem.eps_of(value)
     least = ROUNDING_LOW * eps * xp.abs(value)
     if inner is not None:
         return Noise(eps, xp.maximum(inner, least), measured=False)
@@ -136,7 +136,7 @@ def _as_given(problem: Problem, level: PyTree, value: Array) -> Array:
     sound = xp.isfinite(flat) & (flat >= 0)
     if backend.deferred:
         return xp.where(sound, xp.astype(flat, value.dtype), xp.full_like(value, float("inf")))
-    (bad,) = backend.read(xp.reshape(xp.sum(xp.astype(~sound, xp.int32)), (1,)))
+    (bad,) = backend.counts(~sound)
     if bad:
         raise ValueError(
             f"noise wants finite levels >= 0, but {bad} of {flat.shape[0]} are not: say None where f is exact"

@@ -174,8 +174,7 @@ def planned(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any])
             "jacobian(grad(f).plan(x))"
         )
     evaluator = Evaluator(bound.problem, config, transform._check_output)
-    followed = config.method in (DifferentiationMethod.ADAPTIVE, DifferentiationMethod.EXACT)
-    if followed and bound.index and bound.problem.backend.host is None and not not_tried(bound.problem, config):
+    if config.follows and bound.index and bound.problem.backend.host is None and not not_tried(bound.problem, config):
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
             (found,) = evaluator.run([attempt(bound.problem.asked(len(bound.index), bars=False), config)])
         if isinstance(found, Prepared):

@@ -7,12 +7,12 @@ reuse its buffers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from arraydiff._typing import Array, Namespace, PyTree
+from arraydiff.altering import altered
 from arraydiff.arguments import Layout, Leaf, Place, array_layout, flatten, is_complex, is_real, layout_of, unflatten
 from arraydiff.backends import Backend, is_array
 
@@ -80,18 +80,15 @@ class Call:
         """Whether f receives a list where its author may have meant an array."""
         return any(isinstance(self.kwargs[p] if isinstance(p, str) else self.args[p], list) for p in self.places)
 
-    @cached_property
+    @property
     def measured(self) -> bool:
         """Whether f is `Measured`: a derivative of ours."""
         return is_measured(self.fun)
 
-    @cached_property
+    @property
     def plain(self) -> bool:
-        """Whether f takes the flat vector as it is: one array (n,), the common case."""
-        leaf = self.layout.leaves[0] if len(self.layout.leaves) == 1 and self.layout.structure is None else None
-        return (
-            self.single and leaf is not None and len(leaf.shape) == 1 and leaf.constant is None and not leaf.is_complex
-        )
+        """Whether f takes the flat vector as it is."""
+        return self.single and self.layout.is_vector
 
     @property
     def joins(self) -> bool:
@@ -402,10 +399,7 @@ class Problem:
 
     def asked(self, directions: int, bars: bool) -> Problem:
         """For so many directions, and bars that somebody looks at, or not."""
-        asked = copy(self)  # `replace` takes as long as a small f
-        object.__setattr__(asked, "directions", directions)
-        object.__setattr__(asked, "bars", bars)
-        return asked
+        return altered(self, directions=directions, bars=bars)
 
     @property
     def scale(self) -> Array:
@@ -426,6 +420,10 @@ class Problem:
     def n(self) -> int:
         """Number of parameters."""
         return int(self.x.shape[0])
+
+    def eps_of(self, value: Array) -> float:
+        """Of the coarser of x and what f gave."""
+        return max(self.eps, float(self.xp.finfo(value.dtype).eps))
 
     def at(self, moved: Array, index: Any = None) -> Array:
         """Coordinates as f will see them: inside the bounds, and representable.

@@ -13,12 +13,13 @@ from arraydiff.seam import Recorded, Recording, Tape
 def record(call: Call, wanted: Recording) -> tuple[Recorded, Output] | Exception:
     """The tape, and what f gave at x on the way; or what kept f from being followed."""
     try:
-        return _record(call, wanted)
+        return followed(call, wanted)
     except Exception as error:  # noqa: BLE001 - whatever it is, f is differentiated in another way
         return error.with_traceback(None)
 
 
-def _record(call: Call, wanted: Recording) -> tuple[Recorded, Output]:
+def followed(call: Call, wanted: Recording) -> tuple[Recorded, Output]:
+    """The same of an f that must be followed."""
     from arraydiff.exact import plain, traced
 
     told: list[Followed] = []
@@ -31,11 +32,12 @@ def _record(call: Call, wanted: Recording) -> tuple[Recorded, Output]:
         return matrix(call.backend, traced(flat, point), int(point.shape[0])).reshape(-1)
 
     ours = wanted.second or call.measured  # of the library's own, derivatives inside have no sight
-    own = None if ours else call.backend.recorded(flat, call.backend.copy(wanted.x))
+    own = None if ours else call.backend.recorded(flat, wanted.x)
     if own is not None:
         return Recorded(own, own.value), Output(own.value, told[-1].layout)
-    tape = traced(slopes if wanted.second else flat, wanted.x, constant=wanted.second, limit=wanted.limit)
-    value = plain(told[-1].values)
+    constant = wanted.second or call.measured  # a linear f has a gradient that does not depend on x
+    tape = traced(slopes if wanted.second else flat, wanted.x, constant=constant, limit=wanted.limit)
+    value = plain(told[-1].values) if wanted.second else tape.value
     return Recorded(tape, value), Output(value, told[-1].layout, told[-1].aux)
 
 
@@ -75,5 +77,5 @@ def unit(backend: Backend, size: int, place: int, dtype: Any) -> Array:
     """1 in one place, 0 elsewhere."""
     xp = backend.xp
     if size == 1:
-        return xp.ones((1,), dtype=dtype, device=backend.device)
+        return backend.asarray([1.0], dtype)
     return xp.astype(xp.arange(size, device=backend.device) == place, dtype)

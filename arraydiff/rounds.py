@@ -17,6 +17,9 @@ T = TypeVar("T")
 
 def lockstep(generators: Iterable[Asking[T]]) -> Rounds[list[T]]:
     """Several computations as one that asks for what all of them want."""
+    generators = list(generators)
+    if len(generators) == 1:
+        return [(yield from _alone(generators[0]))]
     waiting: dict[int, tuple[Asking[T], Points]] = {}
     results: dict[int, T] = {}
 
@@ -36,6 +39,18 @@ def lockstep(generators: Iterable[Asking[T]]) -> Rounds[list[T]]:
             advance(i, generator, given)
         del values, given  # not kept while f is evaluated: they may be many
     return [results[i] for i in sorted(results)]
+
+
+def _alone(asking: Asking[T]) -> Rounds[T]:
+    """One computation in rounds of its own."""
+    given = None
+    while True:
+        try:
+            wanted = asking.send(given)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        given = None  # not kept while f is evaluated: they may be many
+        (given,) = yield [wanted]
 
 
 class Round:

@@ -185,7 +185,7 @@ class Recording:
 
     x: Array
     second: bool = False  # the gradient of f is recorded, not f
-    limit: Callable[[], int] | None = None  # bytes that the tape may hold
+    limit: Callable[[int], int] | None = None  # bytes that the tape may hold, given those that it holds
     count = 1
     is_complex = starts_at_x = False
 
@@ -248,6 +248,7 @@ class Prepared:
     untraced: str = ""  # why f cannot be followed at any x
     whole: Pushforward | None = None  # all columns of x, where they are there anyhow, and f(x) is finite
     vouched: bool = False  # every entry is, unless something is heard: nobody has to look
+    unseen_bar: float = 0.0  # relative, of entries of which no bars are made
     held: int = 0  # bytes that it keeps for all directions, beside what is counted in arrays of outputs
     heard: list[str] = field(default_factory=list)  # what chunks add to the reason as they go
     scatter: tuple[float, Array] | None = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -19,11 +18,11 @@ class Service:
     def __init__(self, config: DifferentiationConfig) -> None:
         self.crew = _crew(config)
         self.progress = Progress(config.progress) if config.progress is not False else None
-        self.depth, self.open = 0, ExitStack()
+        self.depth = 0
 
     def __enter__(self) -> Self:
         if self.depth == 0 and self.crew is not None:
-            self.open.enter_context(self.crew)
+            self.crew.__enter__()
         self.depth += 1
         return self
 
@@ -36,7 +35,8 @@ class Service:
                 if self.progress is not None:
                     self.progress.close(done=error is None)
             finally:
-                self.open.__exit__(kind, error, traceback)
+                if self.crew is not None:
+                    self.crew.__exit__(kind, error, traceback)
 
 
 def _crew(config: DifferentiationConfig) -> Crew | None:

@@ -81,6 +81,10 @@ def add_to(total: Record, derivative: Derivative) -> None:
 
 def _worst_bar(derivative: Derivative) -> float:
     """The largest error bar over the largest value, 0 where there is none."""
+    return max(derivative.prepared.unseen_bar, _worst_of(derivative))
+
+
+def _worst_of(derivative: Derivative) -> float:
     xp, dense = derivative.problem.xp, derivative.dense
     if dense.watch is not None:
         return derivative.problem.backend.number(dense.watch.worst_bar())

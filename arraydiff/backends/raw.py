@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
+from functools import lru_cache
 from typing import Any
 
 import array_api_compat
@@ -129,6 +130,11 @@ def total(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
     return namespace_of(x).sum(x, axis=axis, keepdims=keepdims)
 
 
+def reshape(x: Array, shape: tuple[int, ...]) -> Any:
+    """The same entries; of NumPy without its wrapper."""
+    return x.reshape(shape) if is_host(x) else namespace_of(x).reshape(x, shape)
+
+
 def shares_memory(part: Array, whole: Array) -> bool | None:
     """Whether what is written into the one can be seen in the other; None where the library does not tell."""
     if is_host(whole):
@@ -251,6 +257,19 @@ def bytes_of_large(value: Any) -> int:
 
 
 SMALL = 1 << 14  # entries
+
+KEPT = 31 * 2**20
+"""Bytes; the GNU C library learns from no block above 32 MiB."""
+
+
+@lru_cache(1)
+def keep_freed() -> None:
+    """Have freed memory kept for the next arrays, as it is in any process that once freed an array of this size.
+
+    By default the GNU C library hands back all but 128 kB, and a tape takes it anew, page by page, at each call: up to half of
+    the time of a gradient. It raises its thresholds to the largest block that it saw go (mallopt(3), M_MMAP_THRESHOLD).
+    """
+    np.empty(KEPT, np.uint8)  # never touched, so it takes no memory
 
 
 def weights(shape: tuple[int, ...], like: Array, which: int) -> Array:

@@ -94,7 +94,7 @@ class TorchBackend(Backend):
     def recorded(self, function: Callable[[Array], Any], x: Array) -> Any:
         import torch
 
-        value, pull = torch.func.vjp(function, x)
+        value, pull = torch.func.vjp(function, self.copy(x))
         return TorchTape(value.detach(), pull)
 
     def vmapped(self, function: Callable[[Array], Any]) -> Callable[[Array], Any] | None:

@@ -71,7 +71,9 @@ class Traced:
         [('abs at 0', [True, False], [True, False])]
         """
         kinks = met(self._trace)
-        if kinks and not self.constant:
+        if not kinks:
+            return []
+        if not self.constant:
             self._check()
         return touched(self._trace, kinks, self._root, self._out)
 
@@ -116,7 +118,7 @@ def traced(function: Callable[[Any], Any], x: Array, *, constant: bool = False, 
         Allow a result that does not depend on x, as the gradient of a linear function does not.
     limit : float or callable, optional
         Refuse when the tape takes more bytes than that; arrays of up to 2**14 entries are not counted. math.inf: count alone. A
-        callable gives the number, and is called when the first large array is there.
+        callable gives the number for a tape that holds so many, and is called when it holds more than was allowed before.
 
     Returns
     -------
@@ -136,12 +138,13 @@ def traced(function: Callable[[Any], Any], x: Array, *, constant: bool = False, 
     >>> followed.pullback(np.array([1.0, 0.0]))
     array([1., 0.])
     """
+    raw.keep_freed()
     with Trace(reverse=True, limit=limit) as trace:
         root = trace.root(x)
         try:
             out = _run(trace, function, root, constant)
         except Refused as refused:
-            refused.lasting = not trace.notes and callable(limit) is callable(trace.limit)
+            refused.lasting = not trace.notes and trace.held <= trace.room
             raise
     return Traced(trace, root, out)
 

@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 from arraydiff.backends import numpy_rules, raw, scipy_rules
 from arraydiff.exact import elementwise, filling, numerics, products, statistics, transforms  # noqa: F401 - they fill `ops`
-from arraydiff.exact.primitives import Elementwise, lock
+from arraydiff.exact.primitives import Elementwise, Primitive, lock, refresh, view_of
 from arraydiff.exact.reductions import array, cast
-from arraydiff.exact.trace import Tracer, has_tracer, is_sparse_product, kink, note, ops, plain, prim, refuse
+from arraydiff.exact.trace import Trace, Tracer, has_tracer, is_sparse_product, kink, note, ops, plain, prim, refuse
 from arraydiff.exact.writing import assign
 
 MOST_OBJECTS = 1000
@@ -95,6 +95,11 @@ def astype(
 
 @method
 def reshape(self: Any, *shape: Any, order: str = "C", copy: Any = None) -> Any:
+    trace = _tape_of(self) if shape == (-1,) and raw.is_number(self.value) else None
+    if trace is not None and trace.tape is not None:  # what f gives, as a rule: written out
+        out, node = self.value.reshape(shape), next(trace.count)
+        trace.tape[node] = (prim.reshape, (self.node, None), (self.value, shape), out, NO_OPTIONS)
+        return Tracer(trace, out, node, None)
     return ops.reshape(self, shape[0] if len(shape) == 1 else shape, order)
 
 
@@ -145,13 +150,15 @@ setattr(Tracer, "__copy__", lambda self: ops.positive(self))  # noqa: B010 - as 
 
 @method
 def __getitem__(self: Any, index: Any) -> Any:
-    if type(index) is int and type(self.value) is not Tracer and self.alias is None:
-        trace = self.home
-        if trace.tape is not None and trace.live and raw.gives_number(self.value):  # a loop over entries: written out
-            out, node = self.value[index], next(trace.count)
-            trace.tape[node] = (prim.getitem, (self.node, None), (self.value, index), out, NO_OPTIONS)
-            return Tracer(trace, out, node, None)
-    return prim.getitem(self, index if type(index) is int or type(index) is slice else _index(self, index))
+    kind = type(index)
+    if kind is not int and kind is not slice:
+        return prim.getitem(self, _index(self, index))
+    trace, x = _tape_of(self), self.value
+    if trace is None or trace.tape is None or not raw.gives_number(x):
+        return prim.getitem(self, index)
+    out, node = x[index], next(trace.count)  # a loop over entries, or neighbours of them: written out
+    trace.tape[node] = (prim.getitem, (self.node, None), (x, index), out, NO_OPTIONS)
+    return Tracer(trace, out, node, None if kind is int else view_of(self, prim.getitem, (index,), NO_OPTIONS))
 
 
 def _index(x: Any, index: Any) -> Any:
@@ -202,29 +209,43 @@ def _binary(primitive: Any) -> tuple[Callable[[Any, Any], Any], Callable[[Any, A
     """a.__op__ and a.__rop__; the common case, plain numbers on one tape, is written out: it is what most of f consists of."""
     if primitive.kinks is not None:
         return lambda a, b: primitive(a, b), lambda a, b: primitive(b, a)
-    compute, general = primitive.evaluate, _times if primitive is prim.multiply else primitive
+    general = _times if primitive is prim.multiply else primitive
 
     def operation(a: Any, b: Any) -> Any:
-        trace, x = a.home, a.value
-        tape = trace.tape
-        if tape is None or not trace.live or type(x) is Tracer or a.alias is not None:
+        trace = _tape_of(a)
+        if trace is None:
             return general(a, b)
         if type(b) is Tracer:
-            if b.home is not trace or b.alias is not None or type(b.value) is Tracer:
-                return primitive(a, b)
-            y, nodes = b.value, (a.node, b.node)
-        elif type(b) in raw.NUMBERS:
-            y, nodes = b, (a.node, None)
-        else:
-            return general(a, b)
-        out = compute(x, y)
-        node = next(trace.count)
-        tape[node] = (primitive, nodes, (x, y), out, NO_OPTIONS)
-        if trace.limit is not None:
-            trace.hold(out)
-        return Tracer(trace, out, node, None)
+            return _kept(primitive, trace, a, b) if _tape_of(b) is trace else primitive(a, b)
+        return _kept(primitive, trace, a, b) if type(b) in raw.NUMBERS else general(a, b)
 
-    return operation, lambda a, b: general(b, a)
+    def reflected(b: Any, a: Any) -> Any:
+        trace = _tape_of(b)
+        return general(a, b) if trace is None or type(a) not in raw.NUMBERS else _kept(primitive, trace, a, b)
+
+    return operation, reflected
+
+
+def _tape_of(x: Tracer) -> Trace | None:
+    """The trace of plain numbers that are on its tape, as they are now; else None."""
+    if x.alias is not None:
+        refresh(x)
+    trace = x.home
+    return None if trace.tape is None or not trace.live or type(x.value) is Tracer else trace
+
+
+def _kept(primitive: Primitive, trace: Trace, a: Any, b: Any) -> Tracer:
+    """The operation on the tape."""
+    x, i = (a.value, a.node) if type(a) is Tracer else (a, None)
+    y, j = (b.value, b.node) if type(b) is Tracer else (b, None)
+    out, node = primitive.evaluate(x, y), next(trace.count)
+    if type(out) in raw.NUMBERS:  # Python takes 1j * np.float64(2) for its own
+        out = raw.numpy_number(out)
+    assert trace.tape is not None
+    trace.tape[node] = (primitive, (i, j), (x, y), out, NO_OPTIONS)
+    if trace.limit is not None:
+        trace.hold(out)
+    return Tracer(trace, out, node, None)
 
 
 NO_OPTIONS: dict[str, Any] = {}

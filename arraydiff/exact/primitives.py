@@ -128,12 +128,9 @@ class Primitive:
         shared = raw.shares_memory(plain(out), plain(args[0]))
         if shared is False:
             return None
-        parent = args[0]
-        if parent.alias is None:
-            parent.alias = Alias(Memory(), None, ())
         if shared is None:
-            lock(parent, NO_VIEW_TOLD)
-        return Alias(parent.alias.memory, parent, (self, tuple(args[1:]), options))
+            lock(args[0], NO_VIEW_TOLD)
+        return view_of(args[0], self, tuple(args[1:]), options)
 
     def jvp(self, k: int, t: Any, out: Any, values: Sequence[Any], options: dict[str, Any]) -> Any:
         """What a tangent t of argument k makes of the result's tangent."""
@@ -271,6 +268,13 @@ def refresh(view: Tracer) -> None:
     alias.version = alias.memory.version
 
 
+def view_of(parent: Tracer, primitive: Primitive, rest: tuple[Any, ...], options: dict[str, Any]) -> Alias:
+    """How a view is taken of an array."""
+    if parent.alias is None:
+        parent.alias = Alias(Memory(), None, ())
+    return Alias(parent.alias.memory, parent, (primitive, rest, options))
+
+
 def inverse(axes: Sequence[int]) -> tuple[int, ...]:
     """The permutation that undoes one."""
     return tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
@@ -294,7 +298,7 @@ def backward(
     A cotangent has any shape that broadcasts to that of its node: the gradient of a sum stays a number until it meets an array.
     With `release` the tape is used up on the way, so that its memory serves the next operations.
     """
-    tape, sums = trace.tape, _Sums(cotangents)
+    tape, sums, getitem = trace.tape, _Sums(cotangents), prim.getitem
     assert tape is not None
     for node in range(max(cotangents), root.node, -1):
         g, entry = sums.found.pop(node, None), tape.pop(node, None) if release else tape[node]
@@ -305,7 +309,7 @@ def backward(
             if source is None:
                 continue
             x = values[k]
-            if primitive is prim.getitem and sums.scatter(source, g, x, values[1]):
+            if primitive is getitem and sums.scatter(source, g, x, values[1]):
                 continue
             c = primitive.vjp(k, g, made, values, options)
             if c.dtype is not x.dtype and is_complex(c) and not is_complex(x):
@@ -351,11 +355,11 @@ class _Sums:
                 buffer += old
             self.found[node] = buffer
             self.ours.add(node)
-        if type(index) is int:
-            buffer[index] += g
-            return True
         if g.dtype is not buffer.dtype and is_complex(g) and not is_complex(buffer):
             g = g.real
+        if type(index) is int or type(index) is slice:
+            buffer[index] += g
+            return True
         return raw.add_at(buffer, index, g)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,14 +56,14 @@ class Kink(NamedTuple):
     mask: Any = None  # at which entries; None: at all, or where the primitive says
 
 
-Limit = float | Callable[[], float] | None
-"""Bytes, or what tells them once the first large array is there."""
+Limit = float | Callable[[int], float] | None
+"""Bytes, or what tells them to a tape that holds more than it was told before."""
 
 
 class Trace:
     """One level of differentiation: a tape of operations, or tangents that go along with the values (`tape` is None)."""
 
-    __slots__ = ("count", "held", "kinks", "level", "limit", "live", "notes", "refused", "tape")
+    __slots__ = ("count", "held", "kinks", "level", "limit", "live", "notes", "refused", "room", "tape")
 
     def __init__(self, reverse: bool, limit: Limit = None) -> None:
         self.level = next(_levels)
@@ -74,6 +75,7 @@ class Trace:
         self.kinks: list[Kink] = []
         self.limit: Limit = limit  # bytes, of large arrays on the tape; not counted without a limit
         self.held = 0
+        self.room: float = 0 if callable(limit) else math.inf if limit is None else limit
 
     def __enter__(self) -> Self:
         running().append(self)
@@ -99,13 +101,13 @@ class Trace:
     def hold(self, value: Any) -> None:
         """Count what the tape keeps, and refuse beyond the limit."""
         size = 0 if self.limit is None or type(value) is Tracer else raw.bytes_of_large(value)
-        if size:
-            self.held += size
-            if callable(self.limit):
-                self.limit = self.limit()
-            assert self.limit is not None
-            if self.held > self.limit:
-                refuse(f"the tape takes more than {self.limit} bytes", Tracer(self, value, None, None))
+        if not size:
+            return
+        self.held += size
+        if self.held > self.room and callable(self.limit):
+            self.room = self.limit(self.held)
+        if self.held > self.room:
+            refuse(f"the tape takes more than {self.room} bytes", Tracer(self, value, None, None))
 
 
 class Alias:

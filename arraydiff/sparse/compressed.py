@@ -44,6 +44,19 @@ class Entries:
     status: Array  # int16
     floor: Array  # what an entry must be to count beside the others of its row
 
+    def taken(self, backend: Backend, places: Ints) -> Entries:
+        """Those at `places`; where that is -1 there is none: 0, and FIXED."""
+        xp, count = backend.xp, int(self.values.shape[0])
+        index = backend.indices(np.where(places < 0, count, places))
+        none = {"values": 0, "error": 0, "status": int(Status.FIXED), "floor": 1}
+
+        def part_of(name: str, fill: int) -> Array:
+            part = getattr(self, name)
+            last = xp.full((1,), fill, dtype=part.dtype, device=backend.device)
+            return xp.take(xp.concat([part, last]), index)
+
+        return Entries(**{name: part_of(name, fill) for name, fill in none.items()})
+
     def merged(self, backend: Backend, places: Ints, new: Entries) -> Entries:
         """With those at `places` replaced."""
         source = np.arange(self.values.shape[0], dtype=np.int64)
@@ -200,10 +213,9 @@ def _amended(here: Backend, seeds: Seeds, whole: Recovered, again: Recovered) ->
     """With the entries of these lines anew; what they do beside others of their row is known already."""
     columns = seeds.lines != NO_LINE
     places = np.flatnonzero(columns[seeds.pattern.cols])
-    xp, index = here.xp, here.indices(places)
-    new = Entries(**{item.name: xp.take(getattr(again.entries, item.name), index) for item in fields(Entries)})
-    entries = whole.entries.merged(here, places, replace(new, floor=xp.take(whole.entries.floor, index)))
-    steps = xp.where(here.asarray(columns, xp.bool), again.steps, whole.steps)
+    new = replace(again.entries, floor=whole.entries.floor).taken(here, places)
+    entries = whole.entries.merged(here, places, new)
+    steps = here.xp.where(here.asarray(columns, here.xp.bool), again.steps, whole.steps)
     return replace(whole, entries=entries, steps=steps)
 
 
@@ -218,10 +230,10 @@ def pushed_lines(
 
 def _failed_columns(problem: Problem, here: Backend, prepared: Prepared, seeds: Seeds, entries: Entries) -> np.ndarray:
     """(n,) bool: columns of these lines with an entry at which f failed though it is finite at x; one read where none did."""
-    xp, pattern = here.xp, seeds.pattern
+    pattern = seeds.pattern
     failed = (entries.status & int(Status.FAILED)) != 0
     columns = np.zeros(pattern.shape[1], dtype=np.bool_)
-    if not pattern.nnz or here.read(xp.reshape(xp.sum(xp.astype(failed, xp.int32)), (1,))) == [0]:
+    if not pattern.nnz or here.counts(failed) == [0]:
         return columns
     finite = problem.backend.as_numpy(problem.xp.isfinite(prepared.value)).astype(np.bool_)
     columns[pattern.cols[here.as_numpy(failed).astype(np.bool_) & finite[pattern.rows]]] = True

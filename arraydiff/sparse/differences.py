@@ -23,7 +23,7 @@ from arraydiff.sparse.clashes import count_of
 from arraydiff.sparse.curved import Curved, Items, along, entries_of, sloping
 from arraydiff.sparse.order import NO_LINE
 from arraydiff.sparse.pattern import Ints, Pattern
-from arraydiff.sparse.recorded import NOT_FINITE, RecordedRequest, at_places, diagonal_of
+from arraydiff.sparse.recorded import NOT_FINITE, RecordedRequest, diagonal_of
 from arraydiff.sparse.request import Made, Request, SparseDerivative, rows_of
 from arraydiff.sparse.seeds import seeds_of, sizes_of
 from arraydiff.sparse.sparsity import Sparsity
@@ -146,7 +146,7 @@ class CurvedRequest(Request):
             entries = unresolved(self.here, pattern.rows, rows, entries)
             notes.append(unexplained("rows"))
         if self.diagonal:
-            entries, pattern = at_places(self.here, entries, diagonal_of(pattern)), self._pattern(known)
+            entries, pattern = entries.taken(self.here, diagonal_of(pattern)), self._pattern(known)
         value = self.problem.xp.reshape(self.evaluator.base.values, (-1,))  # a block of one point where f takes blocks
         prepared = replace(prepared, value=value, notes=tuple(notes), along=None)
         given = self._given(prepared, entries, made.got.steps, known, rows_of(repaired), pattern, started)
@@ -251,7 +251,7 @@ class CurvedRequest(Request):
                 share = missed / xp.where(one.size > 0, one.size, xp.ones_like(one.size))
                 values, error, status = found.parts
                 found = replace(found, parts=(values, error + share[:, None] * xp.abs(values), status))
-        if here.read(xp.reshape(xp.sum(xp.astype(masks[0], xp.int32)), (1,))) == [0]:
+        if here.counts(masks[0]) == [0]:
             return found
         far = np.flatnonzero(here.as_numpy(masks[1]).astype(np.bool_))
         rows, off, may = worst_of(here, masks[0], gap, allowed)

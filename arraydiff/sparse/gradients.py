@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from arraydiff.result import Status
 from arraydiff.seam import Prepared, Rounds
 from arraydiff.sparse.checking import Verdict, verdict
 from arraydiff.sparse.clashes import count_of
-from arraydiff.sparse.compressed import Along, Entries, Recovered
+from arraydiff.sparse.compressed import Along, Recovered
 from arraydiff.sparse.request import Made, Request
 from arraydiff.sparse.seeds import Seeds
 from arraydiff.sparse.sparsity import Sparsity
@@ -43,15 +42,7 @@ class GradientRequest(Request):
         return self._seeds(known.halves(self.free).order, real=real)
 
     def _whole(self, known: Sparsity, got: Recovered) -> Recovered:
-        xp, places = self.here.xp, self.here.indices(known.halves(self.free).places)
-        fixed = {"values": 0, "error": 0, "status": int(Status.FIXED), "floor": 1}
-
-        def spread(name: str) -> object:
-            part = getattr(got.entries, name)
-            last = xp.full((1,), fixed[name], dtype=part.dtype, device=self.here.device)
-            return xp.take(xp.concat([part, last]), places)
-
-        return replace(got, entries=Entries(**{name: spread(name) for name in fixed}))
+        return replace(got, entries=got.entries.taken(self.here, known.halves(self.free).places))
 
     def _verdict(
         self, prepared: Prepared, known: Sparsity, seeds: Seeds, got: Recovered, along: tuple[Along, ...]
@@ -64,9 +55,8 @@ class GradientRequest(Request):
         fresh = np.isin(pattern.rows, np.setdiff1d(made.rows, after.rows))
         mirror = pattern.by_columns
         other = fresh[mirror] & ~(fresh & (pattern.rows <= pattern.cols))  # what was made anew is taken for both
-        index = self.here.indices(np.where(other, mirror, np.arange(pattern.nnz)))
-        parts = {name: self.here.xp.take(part, index) for name, part in vars(got.entries).items()}
-        return replace(after, got=replace(got, entries=Entries(**parts)))
+        entries = got.entries.taken(self.here, np.where(other, mirror, np.arange(pattern.nnz)))
+        return replace(after, got=replace(got, entries=entries))
 
     def _grown(self, prepared: Prepared, made: Made, times: int) -> Rounds[Sparsity | None]:
         grown = yield from super()._grown(prepared, made, times)

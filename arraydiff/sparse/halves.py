@@ -17,7 +17,7 @@ class Halves:
     """One place for (i, j) and (j, i)."""
 
     order: Order  # of these places
-    places: Ints  # of each entry of the Hessian among them; one beyond the last: a fixed parameter has a part in it
+    places: Ints  # of each entry of the Hessian among them; -1: a fixed parameter has a part in it
 
 
 def halves_of(whole: Pattern, star: Ints, free: np.ndarray) -> Halves:
@@ -27,7 +27,7 @@ def halves_of(whole: Pattern, star: Ints, free: np.ndarray) -> Halves:
     some = Pattern(whole.rows[moving], whole.cols[moving], whole.shape)
     row = recovery(some, star) // max(count_of(star), 1)
     keys, place = np.unique(row * n + (some.rows + some.cols - row), return_inverse=True)
-    places = np.full(whole.nnz, keys.size, dtype=np.int64)
+    places = np.full(whole.nnz, -1, dtype=np.int64)
     places[moving] = place
     read = Pattern(keys // max(n, 1), keys % max(n, 1), whole.shape)
     return Halves(Order(read, star), places)

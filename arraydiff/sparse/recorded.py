@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from arraydiff._typing import Array
 from arraydiff.arguments import Layout, Leaf
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import AtX, Lines
@@ -18,10 +17,9 @@ from arraydiff.evaluator import Evaluator
 from arraydiff.problem import Output, Problem
 from arraydiff.result import Status
 from arraydiff.seam import SHAKE, Asking, Prepared, Pushforward, Rounds, Seen, Tape
-from arraydiff.sparse.compressed import Entries
 from arraydiff.sparse.gradients import GradientRequest
 from arraydiff.sparse.pattern import Ints, Pattern
-from arraydiff.sparse.request import FOLLOWING, Made
+from arraydiff.sparse.request import Made
 from arraydiff.sparse.seeds import Seeds
 from arraydiff.sparse.sparsity import Sparsity
 from arraydiff.strategies.code import ARRAYS, direction, pushed
@@ -36,17 +34,9 @@ class ExactSlopes:
     refusals: list[Untraced] = field(default_factory=list)
 
     def prepare(self, problem: Problem, config: DifferentiationConfig) -> Asking[Prepared]:
-        """The gradient of a scalar f recorded.
-
-        Raises
-        ------
-        TypeError
-            f cannot be followed, and method='exact' was asked for.
-        """
+        """The gradient of a scalar f recorded."""
         found = yield from followed_slopes(problem, config)
         if isinstance(found, Untraced):
-            if config.method is DifferentiationMethod.EXACT:
-                found.refused()
             self.refusals.append(found)
             return Prepared(DifferentiationMethod.ADAPTIVE, problem.x, _none)
         tape, shaken = found.tape, found.tape.shaken(SHAKE, keep=True)
@@ -83,15 +73,18 @@ class RecordedRequest(GradientRequest):
         return self._seeds(known.halves(self.free).order, real=False)  # a tape knows no bounds
 
     def recorded(self) -> Rounds[tuple[Prepared | None, Untraced]]:
-        """The gradient on a tape; None: why not."""
-        if self.config.method not in FOLLOWING or not self.problem.n:
+        """The gradient on a tape; None: why not.
+
+        Raises
+        ------
+        TypeError
+            f cannot be followed, and method='exact' was asked for.
+        """
+        if not self.problem.n:
             return None, Untraced("")
         refused = refused_beforehand(self.problem, self.config)
         if refused:
-            found = Untraced(refused)
-            if self.config.method is DifferentiationMethod.EXACT:
-                found.refused()
-            return None, found
+            return None, self._told(Untraced(refused))
         strategy, xp = ExactSlopes(), self.problem.xp
         wanted = Wanted(range(self.problem.n), strategy=strategy)
         if not self.terms:
@@ -100,11 +93,15 @@ class RecordedRequest(GradientRequest):
             yield [AtX(self.problem)]
             prepared = self._of_total(wanted)
         if strategy.refusals:
-            return None, strategy.refusals[0]
+            return None, self._told(strategy.refusals[0])
         value = self.evaluator.base.values
-        lost = xp.sum(xp.astype(~xp.isfinite(value), self.problem.backend.index_dtype))
-        finite = self.problem.backend.read(xp.reshape(lost, (1,))) == [0]
+        finite = self.problem.backend.counts(~xp.isfinite(value)) == [0]
         return (prepared, Untraced("")) if finite else (None, Untraced("f is not finite at x"))
+
+    def _told(self, found: Untraced) -> Untraced:
+        if self.config.method is DifferentiationMethod.EXACT:
+            found.refused()
+        return found
 
     def _of_total(self, wanted: Wanted) -> Prepared:
         """The strategy prepared for the sum of the terms, which are known at x."""
@@ -125,22 +122,9 @@ class RecordedRequest(GradientRequest):
         """The entries, and rows of which the pattern leaves something out; None where they are not finite."""
         made = yield from self._made(prepared, known, self._lined(known))
         here = self.here
-        lost = here.xp.sum(here.xp.astype((made.got.entries.status & int(Status.FAILED)) != 0, here.index_dtype))
-        if here.read(here.xp.reshape(lost, (1,))) != [0]:
+        if here.counts((made.got.entries.status & int(Status.FAILED)) != 0) != [0]:
             return None
         return (yield from self._checked_again(prepared, made)) if made.rows.size else made
-
-
-def at_places(here: Any, entries: Entries, places: Ints) -> Entries:
-    """Entries at these places; -1: of none, 0 and FIXED."""
-    xp, index = here.xp, here.indices(np.where(places < 0, int(entries.values.shape[0]), places))
-    fills = {"values": 0, "error": 0, "status": int(Status.FIXED), "floor": 1}
-
-    def taken(name: str) -> Array:
-        part = getattr(entries, name)
-        return xp.take(xp.concat([part, xp.full((1,), fills[name], dtype=part.dtype, device=here.device)]), index)
-
-    return Entries(**{name: taken(name) for name in fills})
 
 
 def diagonal_of(pattern: Pattern) -> Ints:

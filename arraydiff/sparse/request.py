@@ -41,9 +41,6 @@ from arraydiff.vouching import Judged, tolerance
 FEW_COLUMNS = 16
 """Below it nobody minds whether dense is as cheap."""
 
-FOLLOWING = (DifferentiationMethod.ADAPTIVE, DifferentiationMethod.EXACT)
-"""Methods that record f where they can."""
-
 MOST_REPAIRS = 3
 """Times that a pattern may grow in one call: every time what was missed is searched for where it shows."""
 
@@ -169,7 +166,7 @@ class Request:
     def _asked(self, known: Sparsity, seeds: Seeds) -> range:
         """The lines; where f may be recorded no more than it takes then, lest it be pulled back row by row."""
         lines, config = range(seeds.count + len(seeds.checks)), self.config
-        tried = config.method in FOLLOWING and config.error_tolerance is None and self.straight is None
+        tried = config.error_tolerance is None and self.straight is None
         if not tried or known.promised >= known.count or refused_beforehand(self.problem, config):
             return lines
         return lines[: max(PROBED_FROM, ceil(known.promised))]

@@ -48,6 +48,7 @@ class Code:
     finite: int  # outputs at x
     missing: int  # entries of the rows that are not, though f(x) is
     heard: list[str] = field(default_factory=list)
+    by_values: list[Prepared] = field(default_factory=list)  # what mends entries, once it was needed
 
     @classmethod
     def of(
@@ -70,10 +71,10 @@ class Code:
             rows = (first, None if shaken is None else stacked(problem.backend, shaken, m))
         finite = xp.isfinite(value)
         sound = finite if rows is None else finite & xp.isfinite(xp.sum(rows[0], axis=1))
-        found, good = counts(problem, [finite, sound])
+        found, good = problem.backend.counts(finite, sound)
         if rows is not None and good < found:
             lost = finite[:, None] & ~xp.isfinite(rows[0])
-            (missing,), masks = counts(problem, [lost]), [xp.any(lost, axis=0)]
+            (missing,), masks = problem.backend.counts(lost), [xp.any(lost, axis=0)]
         line = ray(problem)  # no step is given
         if kinks or missing:
             line = _apart(problem, line, masks, kinks)
@@ -97,6 +98,7 @@ class Code:
             whole=self._whole(),
             vouched=not self.problem.bars and self.finite == int(self.value.shape[0]),
             heard=self.heard,
+            unseen_bar=0.0 if self.problem.bars else LEAST * self.eps,
         )
 
     def _whole(self) -> Pushforward | None:
@@ -150,20 +152,20 @@ class Code:
     def _mended(self, lines: Lines, pushed: Pushforward) -> Asking[Pushforward]:
         """Differences in the place of entries that are not finite, or lie at a kink; one read."""
         xp, problem = self.problem.xp, self.problem
-        bad = ~xp.isfinite(pushed.columns) & xp.isfinite(lines.at_x(self.value))
+        bad = ~xp.isfinite(pushed.columns)
         for kink in self.kinks:
-            bad = bad | (
-                lines.at_x(kink.rows) & _moved(lines, kink.columns)[None, :] & xp.isfinite(lines.at_x(self.value))
-            )
-        if counts(problem, [bad]) == [0]:
+            bad = bad | (lines.at_x(kink.rows) & _moved(lines, kink.columns)[None, :])
+        bad = bad & xp.isfinite(lines.at_x(self.value))
+        if problem.backend.counts(bad) == [0]:
             return pushed
         codes = problem.backend.read(xp.astype(xp.any(bad, axis=0), xp.int8))
         which = [k for k, code in enumerate(codes) if code]
         if LOST not in self.heard:
             self.heard.append(LOST)
         some = lines.take(which)
-        numerical = yield from Numerical().prepare(problem, self.config)
-        other = yield from numerical.pushforward(some)
+        if not self.by_values:
+            self.by_values.append((yield from Numerical().prepare(problem, self.config)))
+        other = yield from self.by_values[0].pushforward(some)
         return _mixed(problem, pushed, other, bad, which)
 
 
@@ -183,10 +185,10 @@ def shaken_of(problem: Problem, tape: Tape, *, keep: bool) -> Asking[Tape | None
 def pushed(problem: Problem, lines: Lines, columns: Array, shaken: Array | None, eps: float) -> Pushforward:
     """Exact columns with the bars of rounding; `shaken` are those of other roundings."""
     xp = problem.xp
-    error = LEAST * eps * xp.abs(columns)
-    if not problem.bars:  # nobody looks at them, nor at flags: what is not finite is mended
-        return Pushforward(columns, error, xp.zeros_like(columns[0, :]), xp.zeros_like(columns, dtype=xp.int16))
-    finite = xp.isfinite(columns)
+    if not problem.bars:  # nobody looks at each, nor at flags: what is not finite is mended
+        none = xp.zeros_like(columns)
+        return Pushforward(columns, none, none[0, :], xp.zeros_like(columns, dtype=xp.int16))
+    error, finite = LEAST * eps * xp.abs(columns), xp.isfinite(columns)
     if shaken is not None:
         off = xp.abs(shaken - columns) * (SPREAD / SHAKE * eps / float(xp.finfo(columns.dtype).eps))
         error = xp.maximum(error, off)
@@ -198,7 +200,7 @@ def pushed(problem: Problem, lines: Lines, columns: Array, shaken: Array | None,
 def eps_of(problem: Problem, value: Array, tape: Tape) -> float:
     """Of the coarsest arithmetic that f was seen to do."""
     xp = problem.xp
-    eps = max(problem.eps, float(xp.finfo(value.dtype).eps))
+    eps = problem.eps_of(value)
     narrowed = any("float32" in text for text in tape.notes.branches)
     return max(eps, float(xp.finfo(xp.float32).eps)) if narrowed else eps
 
@@ -245,12 +247,6 @@ def _apart(problem: Problem, line: Tangents, masks: list[Array], kinks: Sequence
     for mask in (*masks, *(kink.columns for kink in kinks)):
         line = replace(line, at=xp.where(mask[:, None], xp.zeros_like(line.at), line.at))
     return line
-
-
-def counts(problem: Problem, masks: list[Array]) -> list[int]:
-    """How many are true in each; one read."""
-    xp, index = problem.xp, problem.backend.index_dtype
-    return problem.backend.read(xp.stack([xp.sum(xp.astype(mask, index)) for mask in masks]))
 
 
 def _mixed(problem: Problem, one: Pushforward, other: Pushforward, bad: Array, which: list[int]) -> Pushforward:

@@ -16,12 +16,12 @@ from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import FINEST, AtX, Lines, Tangents
 from arraydiff.errors import BudgetSpent, released
-from arraydiff.memory import budget, exceeds
-from arraydiff.noise import given, noise_at
+from arraydiff.memory import exceeds, room
+from arraydiff.noise import given
 from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Prepared, Pushforward, Recorded, Recording, Values
-from arraydiff.strategies.code import ARRAYS, Code, counts
+from arraydiff.strategies.code import ARRAYS, Code
 from arraydiff.strategies.confirming import confirmed, same_value
 from arraydiff.strategies.numerical import Numerical
 
@@ -113,12 +113,11 @@ def attempt(problem: Problem, config: DifferentiationConfig, along: bool = False
         belied = begun.other_value(problem, code.slope)
     except Exception as error:  # noqa: BLE001 - a rule that refuses, or fails, says that differences are to be taken
         return Untraced(f"the code has a derivative that is not followed: {first_line(error)}", error=error)
-    if code.kinks and counts(problem, [code.line.at != 0]) == [0]:
+    if code.kinks and problem.backend.counts(code.line.at != 0) == [0]:
         return Untraced(f"{ONE_OF_SEVERAL}: {', '.join(tape.notes.kinks)}")
     if not belied and config.verify_trace:
         assert begun.at_x is not None
-        noise = noise_at(problem, config, begun.at_x)
-        belied = yield from confirmed(problem, config, begun.value, code.line, code.slope, noise)
+        belied = yield from confirmed(problem, config, begun.at_x, code.line, code.slope)
     return Untraced(f"{BELIED}: {belied}") if belied else code.prepared(along)
 
 
@@ -160,23 +159,40 @@ def followed(problem: Problem, config: DifferentiationConfig, *, second: bool = 
 
 def refused_beforehand(problem: Problem, config: DifferentiationConfig) -> str:
     """Why tracing is not tried, or nothing."""
+    if problem.trace_refused or problem.eps >= FINEST:
+        return problem.trace_refused or refused_by(config)
+    return "numbers of more digits than float64 are not traced"
+
+
+def refused_by(config: DifferentiationConfig) -> str:
+    """The option because of which tracing is not tried, or nothing."""
+    if not config.follows:
+        return f"method={config.method.value!r} was asked for"
+    return next((reason for reason, holds in REFUSED_BY if holds(config)), "")
+
+
+def _steps_given(config: DifferentiationConfig) -> bool:
     limited = config.min_step is not None or config.max_step is not None
-    reasons = {
-        problem.trace_refused: problem.trace_refused != "",
-        "f sees plain arrays only (opaque=True)": config.opaque,
-        "f is not to be traced (trace=False)": not config.trace,
-        "f is noisy (noise= says so), and its code has a derivative of its own": given(config),
-        "a step was given, and f is asked at the points that it says": problem.step is not None or limited,
-        "devices= and store= are for points, which a trace is not": config.devices is not None
-        or config.store is not None,
-        "numbers of more digits than float64 are not traced": problem.eps < FINEST,
-    }
-    return next((reason for reason, holds in reasons.items() if holds), "")
+    return limited or config.step_size is not None or config.relative_step is not None
 
 
-def _limit(problem: Problem, config: DifferentiationConfig) -> Callable[[], int]:
-    """Bytes; asked for once arrays are large, since asking takes longer than a small f."""
-    return lambda: budget(problem.backend, config.max_memory) // (1 + problem.bars)
+def _elsewhere(config: DifferentiationConfig) -> bool:
+    return config.devices is not None or config.store is not None
+
+
+REFUSED_BY: tuple[tuple[str, Callable[[DifferentiationConfig], bool]], ...] = (
+    ("f sees plain arrays only (opaque=True)", lambda config: config.opaque),
+    ("f is not to be traced (trace=False)", lambda config: not config.trace),
+    ("f is noisy (noise= says so), and its code has a derivative of its own", given),
+    ("a step was given, and f is asked at the points that it says", _steps_given),
+    ("devices= and store= are for points, which a trace is not", _elsewhere),
+)
+
+
+def _limit(problem: Problem, config: DifferentiationConfig) -> Callable[[int], int]:
+    """Bytes that a tape may hold, which holds so many now; with bars there are two."""
+    tapes = 1 + problem.bars
+    return lambda held: room(problem.backend, config.max_memory, tapes * held) // tapes
 
 
 def _unresolved(numerical: Prepared, lines: Lines) -> Asking[Pushforward]:

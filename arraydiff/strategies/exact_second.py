@@ -20,7 +20,7 @@ from arraydiff.strategies.confirming import confirmed_second
 from arraydiff.strategies.exact import BELIED, Untraced, followed
 from arraydiff.strategies.richardson import bar_factor
 
-EXACT, ADAPTIVE = DifferentiationMethod.EXACT, DifferentiationMethod.ADAPTIVE
+EXACT = DifferentiationMethod.EXACT
 
 LOST = "the derivative of the code is not finite everywhere, or not the only one"
 
@@ -41,9 +41,7 @@ class ExactSecond:
         TypeError
             f cannot be followed, and method='exact' was asked for.
         """
-        found: Prepared | Untraced = Untraced(_not_tried(config))
-        if not found.reason:
-            found = yield from self._attempt(problem, config)
+        found = yield from self._attempt(problem, config)
         if isinstance(found, Prepared):
             return found
         if config.method is EXACT:
@@ -96,10 +94,6 @@ def followed_slopes(problem: Problem, config: DifferentiationConfig) -> Asking[S
     return Slopes(begun.value, tape, line, change, eps * bar_factor(config.confidence))
 
 
-def _not_tried(config: DifferentiationConfig) -> str:
-    return "" if config.method in (EXACT, ADAPTIVE) else f"method={config.method.value!r} was asked for"
-
-
 @dataclass(frozen=True)
 class Curved:
     """Second derivatives along k lines, and with other roundings where bars are wanted."""
@@ -131,9 +125,8 @@ class Curved:
 
     def is_finite(self) -> bool:
         """Whether all of it is; one read."""
-        xp, parts = self.problem.xp, (self.gradients[0], self.along[0], *self.whole[:1])
-        lost = xp.stack([xp.sum(xp.astype(~xp.isfinite(part), xp.int32)) for part in parts])
-        return not any(self.problem.backend.read(lost))
+        parts = (self.gradients[0], self.along[0], *self.whole[:1])
+        return not any(self.problem.backend.counts(*(~self.problem.xp.isfinite(part) for part in parts)))
 
     def slopes(self, eps: float) -> Pushforward:
         """First derivatives along the lines."""

@@ -66,7 +66,7 @@ def _either(lines: Lines, prepared: Prepared) -> Asking[Pushforward]:
         return straight
     exact, xp = (yield from prepared.pushforward(lines)), lines.problem.xp
     off = xp.abs(exact.columns - straight.columns) > OFF * (exact.error + straight.error)
-    (wrong,) = lines.problem.backend.read(xp.reshape(xp.sum(xp.astype(off, xp.int32)), (1,)))
+    (wrong,) = lines.problem.backend.counts(off)
     return straight if wrong else exact  # the check tells which columns are not straight
 
 
@@ -163,7 +163,7 @@ def _of_slopes(
 def _quotients(lines: Lines, values: Array, base: Array, step: Array, levels: Sequence[Array]) -> list[Array]:
     """Values, bars and flags of some outputs: what both points are rounded by, or their noise, over the step."""
     xp = lines.problem.xp
-    eps = max(lines.problem.eps, float(xp.finfo(values.dtype).eps))
+    eps = lines.problem.eps_of(values)
     quotient = (values - base) / step
     level = ROUNDING * eps * (xp.maximum(xp.abs(values), xp.abs(base)) + lines.reach * xp.abs(quotient))
     for known in levels:
