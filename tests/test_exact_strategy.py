@@ -14,6 +14,7 @@ from array_api_compat import array_namespace
 
 import arraydiff as ad
 from arraydiff import exact
+from arraydiff.callables import MOST_REFUSALS
 from tests.helpers import Backend, Recorder, assert_array, is_traced, tonumpy
 
 X = np.array([0.7, -1.2, 0.4, 2.0])
@@ -70,6 +71,19 @@ def test_a_refusal_that_would_come_again_is_kept_on_the_callable_until_it_is_for
     assert "float(x)" in second.reason
     g.forget()
     assert g.result(X).function_points == first.function_points
+
+
+def test_refusals_are_kept_by_kinds_of_arguments_and_no_more_of_them_than_so_many() -> None:
+    g = ad.grad(lambda x, power, factor: float(x[0]) ** power * factor, unreliable="ignore")
+    g(X, 2, 1.0)
+    for factor in (1.5, 2.5):
+        assert "float(x)" in g.result(X, 2, factor).reason
+    assert len(g.learnt) == 2  # it takes no complex numbers, and is not followed
+    for power in range(3, 100):
+        g.learnt[f"traced {power}"] = "of some other argument"
+    g(X, 100, 1.0)
+    assert len(g.learnt) == 1 + MOST_REFUSALS
+    assert "complex" in g.learnt
 
 
 def test_a_refusal_on_a_branch_that_another_x_does_not_take_is_not_kept() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 import tracemalloc
@@ -276,6 +277,30 @@ def test_one_measured_evaluation_tells_how_many_points_a_block_may_have():
     assert first == 5  # f(x) and the ray
     assert 3 <= max(others) <= 11
     assert sum(others) == 120
+
+
+FAULTS = """
+import resource
+import numpy as np
+import arraydiff as ad
+
+def taken():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+gradient, x = ad.grad(lambda x: np.sum((x[1:] - x[:-1] ** 2) ** 2)), np.linspace(-1.2, 1.5, 100_000)
+for _ in range(3):
+    gradient(x)
+before = taken()
+for _ in range(10):
+    gradient(x)
+print(taken() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is freed goes back by other rules there")
+def test_a_tape_takes_the_memory_of_the_last_one():
+    run = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True, timeout=60)
+    assert int(run.stdout) < 2000  # pages; ten tapes of 5 MB have 12,000
 
 
 def test_what_is_blanked_is_blank_in_the_array_of_the_users_too():

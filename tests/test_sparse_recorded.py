@@ -186,6 +186,8 @@ def test_whole_patterns_raise_no_alarm(by_terms: bool) -> None:
         ({"trace": False}, "f is not to be traced"),
         ({"opaque": True}, "opaque=True"),
         ({"noise": 1e-12}, "f is noisy"),
+        ({"max_step": 1e-2}, "a step was given"),
+        ({"method": "richardson"}, "method='richardson' was asked for"),
     ],
     ids=str,
 )
