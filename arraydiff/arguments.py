@@ -227,8 +227,6 @@ def _isdtype(xp: Namespace, dtype: Any, kind: str) -> bool:
 def ravel(backend: Backend, leaves: Sequence[Leaf], arrays: Sequence[Array], dtype: Any) -> Array:
     """Leaves as one real vector of `dtype`, a new one."""
     xp, parts = backend.xp, []
-    if len(leaves) == 1 and arrays[0].ndim == 1 and arrays[0].dtype == dtype:
-        return backend.copy(arrays[0])  # the common case
     for leaf, array in zip(leaves, arrays, strict=True):
         for part in (xp.real(array), xp.imag(array)) if leaf.is_complex else (array,):
             parts.append(xp.astype(xp.reshape(part, (-1,)), dtype, copy=False))

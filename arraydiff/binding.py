@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 from arraydiff._typing import Array, Namespace, PyTree
@@ -35,6 +35,9 @@ LAST_PLACES = 2.0**-56
 ULPS_OUTSIDE = 4
 """A parameter outside its bounds by no more is a rounding error of an optimiser: it is clipped."""
 
+SINGLE = 2.0**-23
+"""eps of single precision, the coarsest that strategies compute in."""
+
 FREE, PINNED, OUTSIDE = range(3)
 
 
@@ -61,21 +64,21 @@ class Asked:
     has_aux: bool = False
     cotangent: Array | None = None
 
-    @cached_property
+    @property
     def places(self) -> tuple[Place, ...]:
         """Where the differentiated arguments stand."""
         return self.argnums.places(self.fun, self.args, self.kwargs)
 
-    @cached_property
+    @property
     def leaves(self) -> list[Any]:
         """Of the differentiated arguments."""
         return flatten(self._tree)[0]
 
-    @cached_property
+    @property
     def _tree(self) -> PyTree:
         """The differentiated argument, or a tuple of them."""
-        chosen = tuple(self.kwargs[at] if isinstance(at, str) else self.args[at] for at in self.places)
-        return chosen[0] if self.argnums.single else chosen
+        chosen = [self.kwargs[at] if isinstance(at, str) else self.args[at] for at in self.places]
+        return chosen[0] if self.argnums.single else tuple(chosen)
 
     def called(self, backend: Backend) -> tuple[Call, Layout, list[Array]]:
         """The call, how its differentiated arguments lie in the flat vector, and those that move, as arrays."""
@@ -126,6 +129,10 @@ def bind(asked: Asked, *, complex_refused: str = "", trace_refused: str = "") ->
 
 def flat_vector(backend: Backend, layout: Layout, arrays: Sequence[Array]) -> tuple[Array, Any, float]:
     """x (n,), a dtype that is narrower than its own, if any, and the coarser eps."""
+    if layout.is_vector:  # the common case
+        eps = float(backend.xp.finfo(arrays[0].dtype).eps)
+        if eps <= SINGLE:
+            return backend.copy(arrays[0]), None, eps
     moving = [leaf for leaf in layout.leaves if leaf.constant is None]
     dtype, narrow, eps = _precision(backend, moving)
     return ravel(backend, moving, arrays, dtype), narrow, eps
@@ -133,6 +140,8 @@ def flat_vector(backend: Backend, layout: Layout, arrays: Sequence[Array]) -> tu
 
 def _checked(backend: Backend, layout: Layout, arrays: Sequence[Array], rules: Rules) -> tuple[Layout, list[Array]]:
     """Dtypes as JAX wants them; integers that are let through become constants."""
+    if layout.is_vector and not rules.holomorphic and is_real(backend, arrays[0].dtype):
+        return layout, list(arrays)  # the common case
     leaves = tuple(_checked_leaf(backend, *pair, rules) for pair in zip(layout.leaves, arrays, strict=True))
     if all(map(operator.is_, leaves, layout.leaves)):  # what was learnt of this layout stays
         return layout, list(arrays)
@@ -226,7 +235,7 @@ def _precision(backend: Backend, leaves: Sequence[Leaf]) -> tuple[Any, Any, floa
     by_eps = sorted((float(xp.finfo(leaf.dtype).eps), i) for i, leaf in enumerate(leaves))
     (fine, i), (coarse, j) = by_eps[0], by_eps[-1]
     widest, narrowest = _real_dtype(backend, leaves[i]), _real_dtype(backend, leaves[j])
-    if fine > float(xp.finfo(xp.float32).eps):  # half precision: the tableau would overflow
+    if fine > SINGLE:  # half precision: the tableau would overflow
         widest = xp.float32
     return widest, narrowest if widest != narrowest else None, coarse
 

@@ -682,6 +682,7 @@ INTERRUPTED = """
 if __name__ == "__main__":
     folder = Path(sys.argv[0]).parent / "calls"
     folder.mkdir()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored by what it starts with &
     sleeping = functions.Sleeping(folder, {seconds})
     f = sleeping if {workers!r} == "processes" else lambda x: sleeping(x)
     with crew_of(2) as crew:

@@ -254,7 +254,7 @@ class Backend:
 
     def error_state(self) -> dict[str, Any]:
         """How the caller wants floating-point errors to be handled."""
-        return dict(np.geterr())
+        return np.geterr()  # type: ignore[return-value]
 
     def openly(self, error_state: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
         """Entered where f is evaluated at x itself: what it warns of there is the user's."""
