@@ -34,7 +34,7 @@ class Dense:
     """J·V as arrays; a bare call may have done without bars and flags."""
 
     columns: Array  # (m, n)
-    steps: Array  # (n,)
+    steps: Array = None  # (n,)
     error: Array = None  # (m, n)
     status: Array = None  # (m, n) int16
     watch: Watch | None = None  # what was seen of bars and flags that are gone

@@ -289,9 +289,11 @@ class Tangents(Lines):
     def column(self, moved: Array, j: int) -> Array:
         r, k = divmod(j, self.count)
         problem, v = self.problem, self.at[:, k]
-        if moved.dtype == problem.x.dtype:
-            return problem.at(problem.x + moved[r, k] * v)
-        return problem.xp.astype(problem.x, moved.dtype) + moved[r, k] * problem.xp.astype(v, moved.dtype)
+        if moved.dtype != problem.x.dtype:
+            return problem.xp.astype(problem.x, moved.dtype) + moved[r, k] * problem.xp.astype(v, moved.dtype)
+        point = moved[r, k] * v
+        point += problem.x  # an array of ours: it need not be there twice
+        return problem.at(point)
 
     def block(self, moved: Array, start: int, stop: int) -> Array:
         xp, k = self.problem.xp, self.count

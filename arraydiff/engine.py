@@ -146,7 +146,11 @@ def derivation(
         out = None if wanted.out is None else outside(problem, evaluator.base, wanted.out)
         return ValuesCollector(problem, m, size, wanted.index, Watch(problem, config, m), out)
 
-    prepared, dense = yield from streamed(problem, config, wanted, evaluator, collector)
+    prepared = yield from opened(problem, config, wanted, evaluator)
+    bare = wanted.out is None and wanted.spread is None and wanted.beside is None
+    if bare and prepared.alone is not None and _takes_all(problem, wanted):
+        return Derivative(problem, prepared, evaluator, Dense(prepared.alone), None, perf_counter() - started)
+    prepared, dense = yield from collected(problem, config, prepared, wanted, evaluator, collector(prepared))
     prepared = _of_frames(problem, prepared, evaluator)
     if wanted.spread is not None:
         dense = wanted.spread(problem, prepared, dense)
@@ -181,14 +185,25 @@ def streamed(
 ) -> Rounds[tuple[Prepared, T]]:
     """The strategy prepared, and what the collector made of all chunks."""
     prepared = yield from opened(problem, config, wanted, evaluator)
-    collector = collector_of(prepared)
-    if (
-        prepared.whole is not None
-        and wanted.push is None
-        and wanted.make is columns_of
-        and is_every(wanted.index, problem.n)
-    ):
-        collector.consume(prepared.whole)
+    return (yield from collected(problem, config, prepared, wanted, evaluator, collector_of(prepared)))
+
+
+def _takes_all(problem: Problem, wanted: Wanted) -> bool:
+    """Whether all columns of x are wanted, as they are."""
+    return wanted.push is None and wanted.make is columns_of and is_every(wanted.index, problem.n)
+
+
+def collected(
+    problem: Problem,
+    config: DifferentiationConfig,
+    prepared: Prepared,
+    wanted: Wanted,
+    evaluator: Evaluator,
+    collector: Collector[T],
+) -> Rounds[tuple[Prepared, T]]:
+    """What the collector made of all chunks, and the strategy with what they told."""
+    if prepared.whole is not None and _takes_all(problem, wanted):
+        collector.consume(prepared.whole())
         return prepared, collector.finish()
     notes = yield from (wanted.push or pushed_on)(problem, config, prepared, wanted, evaluator, collector)
     unless_all_failed(evaluator)

@@ -246,7 +246,8 @@ class Prepared:
         None  # u (m,) to uᵀ·J (n,) and its bars, where f was recorded; where strategies compute
     )
     untraced: str = ""  # why f cannot be followed at any x
-    whole: Pushforward | None = None  # all columns of x, where they are there anyhow, and f(x) is finite
+    whole: Callable[[], Pushforward] | None = None  # all columns of x, where they are there anyhow, and f(x) is finite
+    alone: Array | None = None  # (m, n) the same where nobody has to look at more
     vouched: bool = False  # every entry is, unless something is heard: nobody has to look
     unseen_bar: float = 0.0  # relative, of entries of which no bars are made
     held: int = 0  # bytes that it keeps for all directions, beside what is counted in arrays of outputs

@@ -88,7 +88,7 @@ def _worst_of(derivative: Derivative) -> float:
     xp, dense = derivative.problem.xp, derivative.dense
     if dense.watch is not None:
         return derivative.problem.backend.number(dense.watch.worst_bar())
-    if not (dense.columns.shape[0] and dense.columns.shape[1]):
+    if dense.error is None or not (dense.columns.shape[0] and dense.columns.shape[1]):
         return 0.0
     size = xp.max(xp.where(xp.isfinite(dense.columns), xp.abs(dense.columns), xp.zeros_like(dense.columns)))
     bar = xp.max(xp.where(xp.isfinite(dense.error), dense.error, xp.zeros_like(dense.error)))

@@ -83,6 +83,8 @@ class Code:
 
     def prepared(self, along: bool) -> Prepared:
         """What chunks use."""
+        whole = self._is_whole()
+        vouched = not self.problem.bars and self.finite == int(self.value.shape[0])
         seen = None
         if along:
             seen = Seen(self.line.at[:, 0], self._pushed(self.line, *self._both(self.line)))
@@ -95,16 +97,20 @@ class Code:
             along=seen,
             pullback=self._pulled,
             held=sum(tape.held for tape in self.tapes if tape is not None) if self.rows is None else 0,
-            whole=self._whole(),
-            vouched=not self.problem.bars and self.finite == int(self.value.shape[0]),
+            whole=self._whole if whole else None,
+            alone=self.rows[0] if self.rows is not None and whole and vouched else None,
+            vouched=vouched,
             heard=self.heard,
             unseen_bar=0.0 if self.problem.bars else LEAST * self.eps,
         )
 
-    def _whole(self) -> Pushforward | None:
-        """All columns, where they are sound."""
-        if self.rows is None or self.kinks or self.missing or self.finite < int(self.value.shape[0]):
-            return None
+    def _is_whole(self) -> bool:
+        """Whether all columns are there, and sound."""
+        return not (self.rows is None or self.kinks or self.missing or self.finite < int(self.value.shape[0]))
+
+    def _whole(self) -> Pushforward:
+        """All columns, where they are there."""
+        assert self.rows is not None
         lines = Columns(self.problem, range(self.problem.n))
         return self._pushed(lines, *self.rows)
 
