@@ -243,7 +243,7 @@ def _kept(primitive: Primitive, trace: Trace, a: Any, b: Any) -> Tracer:
         out = raw.numpy_number(out)
     assert trace.tape is not None
     trace.tape[node] = (primitive, (i, j), (x, y), out, NO_OPTIONS)
-    if trace.limit is not None:
+    if trace.limit is not None and type(out) not in raw.NUMPY_NUMBERS:
         trace.hold(out)
     return Tracer(trace, out, node, None)
 
