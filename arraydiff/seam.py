@@ -144,8 +144,8 @@ class Tape(Protocol):
     def pushforward(self, tangent: Array) -> Array:
         """J·v, (m,)."""
 
-    def shaken(self, units: float, *, keep: bool = False) -> Tape | None:
-        """The same operations, each rounded otherwise by so many eps; None where they cannot be done again."""
+    def shaken(self, units: float, sample: int = 0, *, keep: bool = False) -> Tape | None:
+        """The same operations, each rounded otherwise by so many eps, in one way or another; None: they cannot be done again."""
 
     def kinked(self) -> Sequence[Touched]:
         """Which entries of J the kinks touch that f met; to be asked before the tape is used up."""

@@ -17,6 +17,7 @@ import numpy as np
 
 DIGITS = 120
 STEP = "1e-30"  # relative: what it truncates is of order 1e-60, what it loses 1e-60 of 1e-120
+NOTHING = 1e-50  # of the largest entry: what is left of a zero
 
 Function = Callable[[Any, Sequence[Any]], Any]
 
@@ -59,7 +60,7 @@ def exact_hessian(function: Function, point: Sequence[float]) -> np.ndarray:
             for j in range(i):
                 cross = at({i: 1, j: 1}) - at({i: 1, j: -1}) - at({i: -1, j: 1}) + at({i: -1, j: -1})
                 out[i, j] = out[j, i] = float(cross / (4 * steps[i] * steps[j]))
-    return out
+    return np.where(np.abs(out) < NOTHING * np.max(np.abs(out)), 0.0, out)
 
 
 def squares(terms: Any) -> Any:

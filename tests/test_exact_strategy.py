@@ -195,6 +195,12 @@ def test_entries_whose_derivative_is_not_finite_are_taken_from_differences() -> 
     np.testing.assert_allclose(masked.gradient, 1 + np.log(x + 0.5), rtol=1e-12)
 
 
+def integral(x: Any) -> Any:
+    """Differences of a long sum, whose rounding goes from each entry into all that follow."""
+    total = np.cumsum(np.exp(-np.abs(x[0]) * np.linspace(0, 3, 1000, dtype=x.dtype)) * (1 + x[1] ** 2))
+    return np.sum((total[100:] - total[:-100] - np.abs(x[2])) ** 2)
+
+
 FAMILY: dict[str, Callable[[Any], Any]] = {
     "chain": cost,
     "log of a sum": lambda x: np.log(np.sum(np.exp(x))),
@@ -204,6 +210,7 @@ FAMILY: dict[str, Callable[[Any], Any]] = {
     "fast": lambda x: np.sum(np.sin(50 * x) * np.cos(x)),
     "polynomial": lambda x: np.sum(((x + 3) * x - 7) * x**3),
     "running sum": lambda x: np.sum(np.cumsum(x) ** 2),
+    "integral": integral,
 }
 
 

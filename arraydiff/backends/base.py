@@ -48,7 +48,7 @@ class OwnTape:
         """Nothing is told."""
         return ()
 
-    def shaken(self, _units: float, *, keep: bool = False) -> None:
+    def shaken(self, _units: float, _sample: int = 0, *, keep: bool = False) -> None:
         """Its operations cannot be done again."""
         return
 

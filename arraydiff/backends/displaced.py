@@ -16,8 +16,18 @@ NUMBERS = 2**12
 STRIDE = 977
 """Between the displacements of one array and those of the next."""
 
+SAMPLE = 1361
+"""Between those of one way of rounding and those of another."""
+
 SIZES = (0.5, 1.4)
 """Of the displacements: none is so small that the one rounding which rules a derivative would not show."""
+
+SIGNS = np.array([-1.0, 1.0])
+
+LEVELS = NUMBERS.bit_length() - 1
+
+SHARED = 0.5
+"""Of a displacement: what neighbours share at each level."""
 
 SEED = 20261129
 
@@ -25,19 +35,26 @@ SEED = 20261129
 class Displacer:
     """Displaces one array after another."""
 
-    def __init__(self, units: float) -> None:
-        self.units, self.place = units, 0
+    def __init__(self, units: float, sample: int = 0) -> None:
+        self.units, self.place = units, sample * SAMPLE % NUMBERS
 
     def __call__(self, value: Array) -> Array:
         """Real or complex floating numbers, each off by so many eps in the root mean square; others as they are."""
+        return self._displaced(value, _together())
+
+    def alone(self, value: Array) -> Array:
+        """The same, neighbours independently."""
+        return self._displaced(value, _single())
+
+    def _displaced(self, value: Array, numbers: np.ndarray) -> Array:
         dtype = getattr(value, "dtype", None)
         if dtype is None or raw.kind(dtype) not in raw.SIMPLEST:
             return value
         self.place = (self.place + STRIDE) % NUMBERS
         unit, size = self.units * float(raw.namespace_of(value).finfo(dtype).eps), math.prod(value.shape)
         if size == 1:
-            return value * (1.0 + unit * float(_displacements()[self.place]))
-        factors = 1.0 + unit * _displacements()[self.place : self.place + min(size, NUMBERS)]
+            return value * (1.0 + unit * float(_single()[self.place]))
+        factors = 1.0 + unit * numbers[self.place : self.place + min(size, NUMBERS)]
         if size <= NUMBERS:
             return value * _alike(factors.reshape(value.shape), value)
         return _tiled(value, _alike(factors, value), size)
@@ -66,8 +83,15 @@ def _tiled(value: Array, factors: Array, size: int) -> Array:
 
 
 @cache
-def _displacements() -> np.ndarray:
-    """Twice over, so that NUMBERS of them follow on each place."""
+def _single() -> np.ndarray:
+    """Each by itself; twice over, so that NUMBERS of them follow on each place."""
     random = np.random.Generator(np.random.PCG64(SEED))
-    numbers: np.ndarray = random.choice(np.array([-1.0, 1.0]), NUMBERS) * random.uniform(*SIZES, NUMBERS)
-    return np.concat([numbers, numbers])
+    return np.tile(random.choice(SIGNS, NUMBERS) * random.uniform(*SIZES, NUMBERS), 2)
+
+
+@cache
+def _together() -> np.ndarray:
+    """With a part that neighbours share, in twos, fours, and so on up to halves: a sum rounds what is added up so far."""
+    random = np.random.Generator(np.random.PCG64(SEED + 1))
+    shared = [np.repeat(random.choice(SIGNS, NUMBERS >> level), 1 << level) for level in range(1, LEVELS)]
+    return _single() + SHARED * np.tile(np.sum(shared, axis=0), 2)

@@ -96,13 +96,16 @@ class Traced:
         self._check()
         return forward(self._trace, self._out, {self._root.node: tangent}, shake=self._shaker)
 
-    def shaken(self, units: float, *, keep: bool = False) -> Traced | None:
-        """The same operations with roundings off by so many eps, where there is a tape; without `keep` it is used up."""
+    def shaken(self, units: float, sample: int = 0, *, keep: bool = False) -> Traced | None:
+        """The same operations with roundings off by so many eps, in one way or another, where there is a tape.
+
+        Without `keep` it is used up.
+        """
         if self.constant or self._trace.tape is None:
             return None
         self._check()
-        trace, root, out = shaken(self._trace, self._root, self._out, units, keep=keep)
-        return Traced(trace, root, out, Displacer(units))
+        trace, root, out = shaken(self._trace, self._root, self._out, Displacer(units, sample), keep=keep)
+        return Traced(trace, root, out, Displacer(units, sample))
 
 
 def traced(function: Callable[[Any], Any], x: Array, *, constant: bool = False, limit: Limit = None) -> Traced:

@@ -20,26 +20,30 @@ EXACT = frozenset({
 """Operations that round nothing."""
 
 
-def shaken(trace: Trace, root: Tracer, out: Tracer, units: float, *, keep: bool) -> tuple[Trace, Tracer, Tracer]:
+def shaken(trace: Trace, root: Tracer, out: Tracer, shake: Displacer, *, keep: bool) -> tuple[Trace, Tracer, Tracer]:
     """The same tape, done again, in place of the first without `keep`; what branches asked of values stays as it was."""
     assert trace.tape is not None
-    again, shake = Trace(reverse=True), Displacer(units)
+    again = Trace(reverse=True)
     again.live = False
     assert again.tape is not None
     fresh: dict[int, Any] = {root.node: root.value}
     for node in sorted(trace.tape):
         primitive, nodes, values, made, options = trace.tape[node] if keep else trace.tape.pop(node)
         operands = [value if source is None else fresh[source] for source, value in zip(nodes, values, strict=True)]
-        made = _again(primitive, nodes, operands, options, shake)
+        made = _again(primitive, nodes, operands, made, options, shake)
         again.tape[node] = (primitive, nodes, operands, made, options)
         fresh[node] = made
     return again, Tracer(again, root.value, root.node, None), Tracer(again, fresh[out.node], out.node, None)
 
 
-def _again(primitive: Primitive, nodes: Any, operands: list[Any], options: dict[str, Any], shake: Displacer) -> Any:
+def _again(
+    primitive: Primitive, nodes: Any, operands: list[Any], made: Any, options: dict[str, Any], shake: Displacer
+) -> Any:
     if primitive.name in EXACT:
         return primitive.evaluate(*operands, **options)
-    if not isinstance(primitive, Elementwise):
+    if primitive.name == "cumulative_sum":  # each sum is rounded, and goes into all that follow
+        operands = [operands[0] + (shake.alone(made) - made)]
+    elif not isinstance(primitive, Elementwise):
         operands = [one if source is None else shake(one) for source, one in zip(nodes, operands, strict=True)]
     made = primitive.evaluate(*operands, **options)
     return shake(raw.numpy_number(made) if type(made) in raw.NUMBERS else made)

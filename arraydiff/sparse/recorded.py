@@ -16,13 +16,13 @@ from arraydiff.engine import Wanted, opened
 from arraydiff.evaluator import Evaluator
 from arraydiff.problem import Output, Problem
 from arraydiff.result import Status
-from arraydiff.seam import SHAKE, Asking, Prepared, Pushforward, Rounds, Seen, Tape
+from arraydiff.seam import Asking, Prepared, Pushforward, Rounds, Seen, Tape
 from arraydiff.sparse.gradients import GradientRequest
 from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.request import Made
 from arraydiff.sparse.seeds import Seeds
 from arraydiff.sparse.sparsity import Sparsity
-from arraydiff.strategies.code import ARRAYS, direction, pushed
+from arraydiff.strategies.code import ARRAYS, along, pushed, with_others
 from arraydiff.strategies.exact import Untraced, refused_beforehand
 from arraydiff.strategies.exact_second import LOST, followed_slopes
 
@@ -39,11 +39,10 @@ class ExactSlopes:
         if isinstance(found, Untraced):
             self.refusals.append(found)
             return Prepared(DifferentiationMethod.ADAPTIVE, problem.x, _none)
-        tape, shaken = found.tape, found.tape.shaken(SHAKE, keep=True)
-        v = found.line.at
-        other = None if shaken is None else shaken.pushforward(v[:, 0])[:, None]
-        seen = Seen(v[:, 0], pushed(problem, found.line, found.change[:, None], other, found.eps))
-        columns = partial(_columns, tapes=(tape, shaken), eps=found.eps)
+        tape, *others = with_others(problem, found.tape)
+        change = [found.change[:, None], *(along(other, found.line) for other in others)]
+        seen = Seen(found.line.at[:, 0], pushed(problem, found.line, change, found.eps))
+        columns = partial(_columns, tapes=(tape, *others), eps=found.eps)
         return Prepared(DifferentiationMethod.EXACT, tape.value, columns, arrays=ARRAYS, along=seen)
 
 
@@ -51,16 +50,10 @@ def _none(lines: Lines) -> Asking[Pushforward]:
     raise AssertionError(lines)
 
 
-def _columns(lines: Lines, tapes: tuple[Tape, Tape | None], eps: float) -> Generator[Any, Any, Pushforward]:
+def _columns(lines: Lines, tapes: tuple[Tape, ...], eps: float) -> Generator[Any, Any, Pushforward]:
     """H·V."""
-    xp = lines.problem.xp
-    made = [
-        None if tape is None else xp.stack([tape.pushforward(direction(lines, k)) for k in range(lines.count)], axis=1)
-        for tape in tapes
-    ]
     yield from ()
-    assert made[0] is not None
-    return pushed(lines.problem, lines, made[0], made[1], eps)
+    return pushed(lines.problem, lines, [along(tape, lines) for tape in tapes], eps)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypeVar
 
 from arraydiff._typing import Array
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
@@ -20,14 +20,19 @@ from arraydiff.strategies.richardson import bar_factor
 LEAST = 2.0
 """eps of a derivative: the least bar."""
 
-SPREAD = 8.0
-"""Times what one other rounding changes: some numbers hardly differ by accident; 4 holds in 92 % where one rounding rules all."""
+SAMPLES = 2
+"""Ways of rounding otherwise: what hardly differs by accident in one of them does in the other."""
+
+SPREAD = 2.0
+"""Times the most that they change: a displacement is some three roundings; of a chi2 of XPCS, where a few rule all, 99 % hold."""
 
 ARRAYS = 12
 """(m,) of numbers that a direction holds on its way along the tape, at the peak, for most f."""
 
 ROW_ARRAYS = 3
 """The same where rows are there."""
+
+T = TypeVar("T")
 
 LOST = "differences stand in for entries at which the derivative of the code is not finite, or not the only one"
 
@@ -42,8 +47,8 @@ class Code:
     eps: float  # of the coarsest arithmetic inside f, wider for more confidence
     line: Tangents
     slope: Array  # (m,) along the line
-    rows: tuple[Array, Array | None] | None  # (m, n) J, and J with other roundings; None: columns are made of the tapes
-    tapes: tuple[Tape, Tape | None]
+    rows: Sequence[Array]  # (m, n) J, and J with other roundings; none: columns are made of the tapes
+    tapes: Sequence[Tape]
     kinks: Sequence[Touched]
     finite: int  # outputs at x
     missing: int  # entries of the rows that are not, though f(x) is
@@ -64,22 +69,23 @@ class Code:
         rowwise = by_rows(m, problem.directions) and (
             m == 1 or not exceeds(problem.backend, config.max_memory, 8 * m * problem.n)
         )
-        first = stacked(problem.backend, tape, m, keep=problem.bars) if rowwise else None
-        shaken = (yield from shaken_of(problem, tape, keep=not rowwise)) if problem.bars else None
-        rows, masks, missing = None, [], 0
-        if first is not None:
-            rows = (first, None if shaken is None else stacked(problem.backend, shaken, m))
+        tapes, rows, masks, missing = [tape], list[Array](), [], 0
+        if rowwise:
+            rows = [stacked(problem.backend, tape, m, keep=problem.bars)]
+            rows += yield from others_of(problem, tape, lambda other: stacked(problem.backend, other, m), keep=False)
+        else:
+            tapes += yield from others_of(problem, tape, lambda other: other, keep=True)
         finite = xp.isfinite(value)
-        sound = finite if rows is None else finite & xp.isfinite(xp.sum(rows[0], axis=1))
+        sound = finite & xp.isfinite(xp.sum(rows[0], axis=1)) if rows else finite
         found, good = problem.backend.counts(finite, sound)
-        if rows is not None and good < found:
+        if good < found:
             lost = finite[:, None] & ~xp.isfinite(rows[0])
             (missing,), masks = problem.backend.counts(lost), [xp.any(lost, axis=0)]
         line = ray(problem)  # no step is given
         if kinks or missing:
             line = _apart(problem, line, masks, kinks)
-        slope = tape.pushforward(line.at[:, 0]) if rows is None else _times(problem, rows[0], line.at, missing)[:, 0]
-        return cls(problem, config, value, eps, line, slope, rows, (tape, shaken), kinks, found, missing)
+        slope = _times(problem, rows[0], line.at, missing)[:, 0] if rows else tape.pushforward(line.at[:, 0])
+        return cls(problem, config, value, eps, line, slope, rows, tapes, kinks, found, missing)
 
     def prepared(self, along: bool) -> Prepared:
         """What chunks use."""
@@ -87,18 +93,18 @@ class Code:
         vouched = not self.problem.bars and self.finite == int(self.value.shape[0])
         seen = None
         if along:
-            seen = Seen(self.line.at[:, 0], self._pushed(self.line, *self._both(self.line)))
+            seen = Seen(self.line.at[:, 0], self._pushed(self.line, self._along(self.line)))
         return Prepared(
             DifferentiationMethod.EXACT,
             self.value,
             self.columns,
             finite=self.finite,
-            arrays=ARRAYS if self.rows is None else ROW_ARRAYS,
+            arrays=ROW_ARRAYS if self.rows else ARRAYS,
             along=seen,
             pullback=self._pulled,
-            held=sum(tape.held for tape in self.tapes if tape is not None) if self.rows is None else 0,
+            held=0 if self.rows else sum(tape.held for tape in self.tapes),
             whole=self._whole if whole else None,
-            alone=self.rows[0] if self.rows is not None and whole and vouched else None,
+            alone=self.rows[0] if whole and vouched else None,
             vouched=vouched,
             heard=self.heard,
             unseen_bar=0.0 if self.problem.bars else LEAST * self.eps,
@@ -106,54 +112,40 @@ class Code:
 
     def _is_whole(self) -> bool:
         """Whether all columns are there, and sound."""
-        return not (self.rows is None or self.kinks or self.missing or self.finite < int(self.value.shape[0]))
+        return len(self.rows) > 0 and not (self.kinks or self.missing or self.finite < int(self.value.shape[0]))
 
     def _whole(self) -> Pushforward:
         """All columns, where they are there."""
-        assert self.rows is not None
-        lines = Columns(self.problem, range(self.problem.n))
-        return self._pushed(lines, *self.rows)
+        return self._pushed(Columns(self.problem, range(self.problem.n)), self.rows)
 
     def _pulled(self, cotangent: Array) -> tuple[Array, Array]:
         """uᵀ·J and its bars; not a number where a kink touches it."""
-        if self.rows is not None:
-            both = [None if one is None else self.problem.xp.matmul(cotangent, one) for one in self.rows]
-        else:
-            both = [None if one is None else one.pullback(cotangent, keep=True) for one in self.tapes]
-        assert both[0] is not None
-        value, shaken = both[0], both[1]
-        row = None if shaken is None else shaken[None, :]
         xp = self.problem.xp
+        value, *others = [xp.matmul(cotangent, one) for one in self.rows] or [
+            one.pullback(cotangent, keep=True) for one in self.tapes
+        ]
         for kink in self.kinks:
             touched = kink.columns & xp.any(kink.rows & (cotangent != 0))
             value = xp.where(touched, xp.full_like(value, float("nan")), value)
-        found = self._pushed(Columns(self.problem, range(self.problem.n)), value[None, :], row)
-        return value, found.error[0, :]
+        every = [one[None, :] for one in (value, *others)]
+        return value, self._pushed(Columns(self.problem, range(self.problem.n)), every).error[0, :]
 
     def columns(self, lines: Lines) -> Asking[Pushforward]:
         """J·V for one chunk."""
-        found = self._pushed(lines, *self._both(lines))
-        return (yield from self._mended(lines, found))
+        return (yield from self._mended(lines, self._pushed(lines, self._along(lines))))
 
-    def _both(self, lines: Lines) -> list[Any]:
+    def _along(self, lines: Lines) -> list[Array]:
         """J·V, and with other roundings."""
-        xp = self.problem.xp
-        if self.rows is not None:
-            return [None if one is None else _product(one, lines, self.missing) for one in self.rows]
+        if self.rows:
+            return [_product(one, lines, self.missing) for one in self.rows]
         if isinstance(lines, Elementwise):
-            (both,) = self._along([xp.ones_like(self.problem.x)])
-            return [None if one is None else lines.at_x(one) for one in both]
-        made = self._along([direction(lines, k) for k in range(lines.count)])
-        return [None if one[0] is None else xp.stack(list(one), axis=1) for one in zip(*made, strict=True)]
+            every = self.problem.xp.ones_like(self.problem.x)
+            return [lines.at_x(one.pushforward(every)) for one in self.tapes]
+        return [along(one, lines) for one in self.tapes]
 
-    def _along(self, directions: list[Array]) -> list[tuple[Array, Array | None]]:
-        """(m,) the derivative along each, and with other roundings."""
-        tape, shaken = self.tapes
-        return [(tape.pushforward(v), None if shaken is None else shaken.pushforward(v)) for v in directions]
-
-    def _pushed(self, lines: Lines, columns: Array, shaken: Array | None) -> Pushforward:
+    def _pushed(self, lines: Lines, found: Sequence[Array]) -> Pushforward:
         """With bars and flags."""
-        return pushed(self.problem, lines, columns, shaken, self.eps)
+        return pushed(self.problem, lines, found, self.eps)
 
     def _mended(self, lines: Lines, pushed: Pushforward) -> Asking[Pushforward]:
         """Differences in the place of entries that are not finite, or lie at a kink; one read."""
@@ -175,28 +167,42 @@ class Code:
         return _mixed(problem, pushed, other, bad, which)
 
 
-def shaken_of(problem: Problem, tape: Tape, *, keep: bool) -> Asking[Tape | None]:
-    """The same operations with other roundings; where they cannot be done again, at an x that is rounded otherwise."""
-    shaken = tape.shaken(SHAKE, keep=keep)
-    if shaken is not None:
-        return shaken
+def others_of(problem: Problem, tape: Tape, make: Callable[[Tape], T], *, keep: bool) -> Asking[list[T]]:
+    """What is made of the same operations with other roundings, one after the other; without `keep` the tape is used up.
+
+    Where they cannot be done again, of f at an x that is rounded otherwise.
+    """
+    made = list[T]()
+    for sample in range(SAMPLES if problem.bars else 0):
+        shaken = tape.shaken(SHAKE, sample, keep=keep or sample < SAMPLES - 1)
+        if shaken is None:
+            break
+        made.append(make(shaken))
+    if made or not problem.bars:
+        return made
     size = problem.xp.maximum(problem.xp.abs(problem.x), problem.scale)
     moved = size * problem.backend.ray(problem.n, problem.x.dtype) * (SHAKE * problem.eps)
     nearby = problem.at(problem.x + moved)
     nearby = problem.xp.where(nearby == problem.x, problem.at(problem.x - moved), nearby)  # at a bound
     recorded = yield Recording(nearby)
-    return recorded.tape if isinstance(recorded, Recorded) else None
+    return [make(recorded.tape)] if isinstance(recorded, Recorded) else []
 
 
-def pushed(problem: Problem, lines: Lines, columns: Array, shaken: Array | None, eps: float) -> Pushforward:
-    """Exact columns with the bars of rounding; `shaken` are those of other roundings."""
-    xp = problem.xp
+def with_others(problem: Problem, tape: Tape) -> list[Tape]:
+    """A tape, and where bars are wanted the same with other roundings."""
+    others = [tape.shaken(SHAKE, sample, keep=True) for sample in range(SAMPLES if problem.bars else 0)]
+    return [tape, *(one for one in others if one is not None)]
+
+
+def pushed(problem: Problem, lines: Lines, found: Sequence[Array], eps: float) -> Pushforward:
+    """Exact columns with the bars of rounding, by the same with other roundings."""
+    xp, (columns, *others) = problem.xp, found
     if not problem.bars:  # nobody looks at each, nor at flags: what is not finite is mended
         none = xp.zeros_like(columns)
         return Pushforward(columns, none, none[0, :], xp.zeros_like(columns, dtype=xp.int16))
     error, finite = LEAST * eps * xp.abs(columns), xp.isfinite(columns)
-    if shaken is not None:
-        off = xp.abs(shaken - columns) * (SPREAD / SHAKE * eps / float(xp.finfo(columns.dtype).eps))
+    for other in others:
+        off = xp.abs(other - columns) * (SPREAD / SHAKE * eps / float(xp.finfo(columns.dtype).eps))
         error = xp.maximum(error, off)
     error = xp.where(finite & xp.isfinite(error), error, xp.full_like(columns, float("inf")))
     status = xp.astype(~finite, xp.int16) * int(Status.FAILED)
@@ -218,6 +224,11 @@ def direction(lines: Lines, k: int) -> Array:
     assert isinstance(lines, Columns)
     backend, problem = lines.problem.backend, lines.problem
     return backend.with_entry(problem.xp.zeros_like(problem.x), lines.index[k], 1.0)
+
+
+def along(tape: Tape, lines: Lines) -> Array:
+    """J·V, a sweep a line."""
+    return lines.problem.xp.stack([tape.pushforward(direction(lines, k)) for k in range(lines.count)], axis=1)
 
 
 def _moved(lines: Lines, mask: Array) -> Array:

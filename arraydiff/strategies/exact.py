@@ -19,9 +19,10 @@ from arraydiff.errors import BudgetSpent, released
 from arraydiff.memory import exceeds, room
 from arraydiff.noise import given
 from arraydiff.problem import Problem
+from arraydiff.recording import by_rows
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Prepared, Pushforward, Recorded, Recording, Values
-from arraydiff.strategies.code import ARRAYS, Code
+from arraydiff.strategies.code import ARRAYS, SAMPLES, Code
 from arraydiff.strategies.confirming import confirmed, same_value
 from arraydiff.strategies.numerical import Numerical
 
@@ -105,7 +106,9 @@ def attempt(problem: Problem, config: DifferentiationConfig, along: bool = False
     if not (begun.value.shape[0] and problem.n):
         return Untraced("there is nothing to differentiate")
     tape = begun.recorded.tape
-    held = tape.held * (1 + problem.bars) + 8 * int(begun.value.shape[0]) * (ARRAYS + KEPT)
+    m = int(begun.value.shape[0])
+    tapes = 1 if not problem.bars else 2 if by_rows(m, problem.directions) else 1 + SAMPLES
+    held = tape.held * tapes + 8 * m * (ARRAYS + KEPT)
     if exceeds(problem.backend, config.max_memory, held):
         return Untraced(TOO_LARGE)
     try:

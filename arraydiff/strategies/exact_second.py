@@ -14,8 +14,8 @@ from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Lines, Tangents, ray
 from arraydiff.pairs import Both
 from arraydiff.problem import Problem
-from arraydiff.seam import SHAKE, Asking, Prepared, Pushforward, Strategy, Tape
-from arraydiff.strategies.code import direction, eps_of, pushed
+from arraydiff.seam import Asking, Prepared, Pushforward, Strategy, Tape
+from arraydiff.strategies.code import direction, eps_of, pushed, with_others
 from arraydiff.strategies.confirming import confirmed_second
 from arraydiff.strategies.exact import BELIED, Untraced, followed
 from arraydiff.strategies.richardson import bar_factor
@@ -108,9 +108,8 @@ class Curved:
     def of(cls, problem: Problem, lines: Lines, m: int, tape: Tape, mixed: bool) -> Curved:
         """A sweep a line along every tape."""
         xp, n = problem.xp, problem.n
-        shaken = tape.shaken(SHAKE, keep=True) if problem.bars else None
         gradients, along, whole = [], [], []
-        for one in (tape,) if shaken is None else (tape, shaken):
+        for one in with_others(problem, tape):
             gradients.append(xp.reshape(one.value, (m, n)))
             alone, every = [], []
             for k in range(lines.count):
@@ -136,8 +135,8 @@ class Curved:
         """Second ones."""
         return self._pushed(self.along, eps)
 
-    def _pushed(self, both: list[Array], eps: float) -> Pushforward:
-        return pushed(self.problem, self.lines, both[0], both[1] if len(both) > 1 else None, eps)
+    def _pushed(self, found: list[Array], eps: float) -> Pushforward:
+        return pushed(self.problem, self.lines, found, eps)
 
     def pairs(self, lines: Both, eps: float) -> Pushforward:
         """Of pairs: the mean of what either line pushed along the other gave, and half of what they differ by in the bar."""
@@ -146,8 +145,8 @@ class Curved:
         count = self.lines.count
         there, back = first * count + second, second * count + first
         flat = [xp.reshape(one, (int(one.shape[0]), -1)) for one in self.whole]
-        both = [(xp.take(one, there, axis=1) + xp.take(one, back, axis=1)) / 2 for one in flat]
-        made = pushed(self.problem, lines, both[0], both[1] if len(both) > 1 else None, eps)
+        found = [(xp.take(one, there, axis=1) + xp.take(one, back, axis=1)) / 2 for one in flat]
+        made = pushed(self.problem, lines, found, eps)
         off = xp.abs(xp.take(flat[0], there, axis=1) - xp.take(flat[0], back, axis=1)) / 2
         return replace(made, error=made.error + off)
 

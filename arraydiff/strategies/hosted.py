@@ -139,9 +139,9 @@ class HostedTape:
         """Masks on the host."""
         return [HostedKink(*self.backend.to_host(one.rows, one.columns)) for one in self.tape.kinked()]
 
-    def shaken(self, units: float, *, keep: bool = False) -> Tape | None:
+    def shaken(self, units: float, sample: int = 0, *, keep: bool = False) -> Tape | None:
         """The same with other roundings, if there is one."""
-        shaken = self.tape.shaken(units, keep=keep)
+        shaken = self.tape.shaken(units, sample, keep=keep)
         return None if shaken is None else HostedTape(self.backend, self.x, shaken)
 
     def _up(self, array: Array) -> Array:
