@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from arraydiff.plan import Plan
     from arraydiff.stepping import Stepper
 
-TOLD_BY_VALUE = (bool, int, str)
-"""Kinds of arguments that may say what f does; arrays are told by their shape, all others by their type."""
+PLAIN_KINDS = (bool, int, float, complex, str)
+"""Arguments that are told from others by their value."""
 
 MOST_REFUSALS = 64
-"""That a transform remembers, of as many kinds of arguments."""
+"""That a transform remembers, of as many values of arguments."""
 
 LEARNT = ("learnt", "batchings", "learnt_of", "batchings_of", "source", "patterns", "unverified", "unchecked", "_rules")
 """Attributes of a transform that change as it is called."""
@@ -306,7 +306,8 @@ class Transform:
         reason = prepared.reason.rpartition("; ")[2]
         if prepared.untraced:
             self.learnt[_untraced(bound.problem.call.args, bound.problem.call.kwargs)] = prepared.untraced
-            for name in [name for name in self.learnt if name != "complex"][:-MOST_REFUSALS]:
+            refusals = [name for name in list(self.learnt) if name != "complex"]  # a copy: other threads learn, too
+            for name in refusals[:-MOST_REFUSALS]:
                 self.learnt.pop(name, None)
         if reason.startswith("f does not take complex numbers (") and (
             "TypeError" in reason or "ComplexWarning" in reason
@@ -430,8 +431,7 @@ def _untraced(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """The name under which is learnt that f cannot be followed, for arguments of these shapes and values."""
     leaves, structure = flatten((args, kwargs))
     told = [
-        str(leaf.shape) if is_array(leaf) else leaf if isinstance(leaf, TOLD_BY_VALUE) else type(leaf)
-        for leaf in leaves
+        str(leaf.shape) if is_array(leaf) else leaf if isinstance(leaf, PLAIN_KINDS) else type(leaf) for leaf in leaves
     ]
     return f"traced {structure} {told}"
 

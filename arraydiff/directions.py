@@ -291,9 +291,7 @@ class Tangents(Lines):
         problem, v = self.problem, self.at[:, k]
         if moved.dtype != problem.x.dtype:
             return problem.xp.astype(problem.x, moved.dtype) + moved[r, k] * problem.xp.astype(v, moved.dtype)
-        point = moved[r, k] * v
-        point += problem.x  # an array of ours: it need not be there twice
-        return problem.at(point)
+        return problem.at(problem.backend.added(moved[r, k] * v, problem.x))
 
     def block(self, moved: Array, start: int, stop: int) -> Array:
         xp, k = self.problem.xp, self.count

@@ -79,7 +79,7 @@ def answer(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     options = transform.options
     unfollowed = why_not(transform, options.config)
     if unfollowed:
-        refuse(f"{transform.title} {unfollowed}, inside of what is traced", *args)
+        refuse(f"{transform.title} inside of what is traced {unfollowed}", *args)
     bound = posed(transform, args, kwargs, TracedBackend.beside)
     recorded, output = followed(bound.problem.call, Recording(bound.problem.x))
     transform._check_output(bound.problem.backend, output.layout)
@@ -102,6 +102,8 @@ def unverified(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, An
         if isinstance(answered, Exception):
             return None
         recorded, output = answered
+        if not output.values.shape[0]:
+            return None
         transform._check_output(backend, output.layout)
         columns = transform._traced(bound, recorded.tape)
         both = backend.xp.sum(columns) + backend.xp.sum(output.values)
@@ -122,7 +124,7 @@ def why_not(transform: Transform, config: DifferentiationConfig) -> str:
         return "is not followed"
     refused = refused_by(config)
     if refused:
-        return f"is made of differences ({refused})"
+        return f"is made of differences: {refused}"
     if transform.options.full_output or transform.options.out is not None:
         return "with full_output= or out= gives what is not traced"
     return ""

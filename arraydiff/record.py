@@ -72,7 +72,8 @@ def record() -> Iterator[Record]:
     ------
     Record
         Its counts grow as derivatives are taken. ``worst_bar`` is the largest error bar over the largest value of the same
-        derivative. Derivatives inside derivatives count once, with the outer one.
+        derivative; a bare call of code that is followed makes none, and counts with what rounding leaves at least, 2 eps.
+        Derivatives inside derivatives count once, with the outer one.
 
     Notes
     -----

@@ -1,6 +1,6 @@
 """Error bars of exact derivatives: how many hold, and how wide they are: `python -m benchmarks.exact_bars [--quick]`.
 
-Twenty functions in single precision, whose errors double precision shows; and chi2 of XPCS data in double precision, beside
+Twenty-one functions in single precision, whose errors double precision shows; and chi2 of XPCS data in double precision, beside
 derivatives by hand in long double (nothing where long double is double).
 """
 
@@ -24,7 +24,7 @@ N = 6
 RANDOM = np.random.default_rng(20261129)
 WEIGHTS, POSITIVE = RANDOM.normal(size=(20, N)), RANDOM.normal(size=(N, N))
 POSITIVE = POSITIVE @ POSITIVE.T + np.eye(N)
-T = np.linspace(0.0, 3.0, 200)
+T, LONG = np.linspace(0.0, 3.0, 200), RANDOM.normal(size=5000)
 
 
 def decay(x: Any) -> Any:
@@ -35,6 +35,11 @@ def decay(x: Any) -> Any:
 def integral(x: Any) -> Any:
     total = np.cumsum(np.exp(-np.abs(x[0]) * T.astype(x.dtype)) * (1 + x[1] ** 2))
     return np.sum((total[20:] - total[:-20] - np.abs(x[2])) ** 2)
+
+
+def long_sums(x: Any) -> Any:
+    waves, line = np.sin(np.arange(5000, dtype=x.dtype) * x[0]), LONG.astype(x.dtype) * x[2]
+    return (np.sum(waves) - x[1] * np.sum(line)) ** 2
 
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
@@ -57,6 +62,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "linear system": lambda x: np.sum(np.linalg.solve(POSITIVE.astype(x.dtype) + np.diag(x), np.ones(N, x.dtype))),
     "coefficient of variation": lambda x: np.std(x) / np.mean(x),
     "power": lambda x: np.sum(np.abs(x) ** 1.7),
+    "long sums": long_sums,
     "distances and angles": lambda x: np.sum(np.hypot(x[1:], x[:-1]) * np.arctan2(x[1:], x[:-1])),
 }
 

@@ -73,17 +73,35 @@ def test_a_refusal_that_would_come_again_is_kept_on_the_callable_until_it_is_for
     assert g.result(X).function_points == first.function_points
 
 
-def test_refusals_are_kept_by_kinds_of_arguments_and_no_more_of_them_than_so_many() -> None:
-    g = ad.grad(lambda x, power, factor: float(x[0]) ** power * factor, unreliable="ignore")
-    g(X, 2, 1.0)
-    for factor in (1.5, 2.5):
-        assert "float(x)" in g.result(X, 2, factor).reason
-    assert len(g.learnt) == 2  # it takes no complex numbers, and is not followed
-    for power in range(3, 100):
-        g.learnt[f"traced {power}"] = "of some other argument"
-    g(X, 100, 1.0)
+def test_refusals_are_kept_by_what_arguments_are_and_no_more_of_them_than_so_many() -> None:
+    g = ad.grad(lambda x, power: float(x[0]) ** power, unreliable="ignore")
+    for power in range(2, MOST_REFUSALS + 10):
+        g(X, power)
     assert len(g.learnt) == 1 + MOST_REFUSALS
     assert "complex" in g.learnt
+
+
+def test_what_one_value_of_an_argument_refuses_says_nothing_of_another() -> None:
+    g = ad.grad(lambda x, t: float(x[0]) ** 2 if t > 1 else np.sum(x**2))
+    assert [str(g.result(X, t).method_used.value) for t in (0.5, 2.0, 0.5)] == ["exact", "richardson", "exact"]
+
+
+def test_a_small_output_is_held_to_plain_f_beside_a_large_one() -> None:
+    def f(x: Any, big: float) -> Any:
+        slope = 7.0 if is_traced(x) else 6.0  # what no tracer sees
+        return np.stack([x[0] * big, slope * x[1]])
+
+    for big in (1.0, 1e9, 1e160):
+        result = ad.jacobian(lambda x, big=big: f(x, big), unreliable="ignore").result(X[:2])
+        assert result.method_used != "exact"
+        assert result.jacobian[1, 1] == pytest.approx(6.0, rel=1e-9)
+
+
+def test_records_tell_what_rounding_leaves_where_no_bars_are_made() -> None:
+    for transform in (ad.grad, ad.hessian, ad.hessian_diag, ad.value_and_grad_and_hessian):
+        with ad.record() as total:
+            transform(cost)(X)
+        assert 2e-16 <= total.worst_bar <= 1e-15
 
 
 def test_a_refusal_on_a_branch_that_another_x_does_not_take_is_not_kept() -> None:
@@ -140,6 +158,11 @@ def test_what_plain_f_belies_is_not_taken(f: Callable[..., Any]) -> None:
     assert any("not confirmed" in text for text in by_name.warnings)
     with pytest.warns(ad.DifferentiationWarning, match="not confirmed"):
         ad.grad(f, method="exact")(X)
+
+
+def test_no_outputs_have_an_empty_derivative_whoever_looks() -> None:
+    for options in ({}, {"verify_trace": False}):
+        assert ad.jacobian(lambda x: x[:0], **options)(X).shape == (0, X.size)
 
 
 def test_verify_trace_false_calls_f_once_and_gives_the_same_bits() -> None:
@@ -291,7 +314,7 @@ def test_derivatives_inside_of_derivatives_do_not_confuse_their_perturbations() 
 def test_differences_inside_of_what_is_traced_stay_differences(options: dict[str, Any]) -> None:
     result = ad.grad(lambda y: np.sum(ad.grad(cost, **options)(y) ** 2), unreliable="ignore").result(X)
     assert result.method_used != "exact"
-    assert "grad is made of differences (" in result.reason
+    assert "grad inside of what is traced is made of differences: " in result.reason
     np.testing.assert_allclose(result.gradient, 2 * ad.hessian(cost)(X) @ cost_slope(X), rtol=1e-3)
 
 

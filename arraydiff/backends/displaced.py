@@ -39,7 +39,7 @@ class Displacer:
         self.units, self.place = units, sample * SAMPLE % NUMBERS
 
     def __call__(self, value: Array) -> Array:
-        """Real or complex floating numbers, each off by so many eps in the root mean square; others as they are."""
+        """Real or complex floating numbers, each off by half of so many eps to a few times that; others as they are."""
         return self._displaced(value, _together())
 
     def alone(self, value: Array) -> Array:
@@ -94,4 +94,5 @@ def _together() -> np.ndarray:
     """With a part that neighbours share, in twos, fours, and so on up to halves: a sum rounds what is added up so far."""
     random = np.random.Generator(np.random.PCG64(SEED + 1))
     shared = [np.repeat(random.choice(SIGNS, NUMBERS >> level), 1 << level) for level in range(1, LEVELS)]
-    return _single() + SHARED * np.tile(np.sum(shared, axis=0), 2)
+    numbers = _single()[:NUMBERS] + SHARED * np.sum(shared, axis=0)
+    return np.tile(np.where(np.abs(numbers) < SIZES[0], np.copysign(SIZES[0], numbers), numbers), 2)

@@ -35,6 +35,9 @@ class NumpyBackend(Backend):
     def copy(self, array: Array) -> Array:
         return np.array(array)
 
+    def added(self, mine: Array, other: Array) -> Array:
+        return np.add(mine, other, out=mine)
+
     def scalar(self, array: Array) -> Any:
         return array[()]
 

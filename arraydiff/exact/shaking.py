@@ -24,7 +24,7 @@ def shaken(trace: Trace, root: Tracer, out: Tracer, shake: Displacer, *, keep: b
     """The same tape, done again, in place of the first without `keep`; what branches asked of values stays as it was."""
     assert trace.tape is not None
     again = Trace(reverse=True)
-    again.live = False
+    again.live, again.held = False, trace.held
     assert again.tape is not None
     fresh: dict[int, Any] = {root.node: root.value}
     for node in sorted(trace.tape):

@@ -14,6 +14,7 @@ from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import AtX, Lines
 from arraydiff.engine import Wanted, opened
 from arraydiff.evaluator import Evaluator
+from arraydiff.memory import exceeds
 from arraydiff.problem import Output, Problem
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Prepared, Pushforward, Rounds, Seen, Tape
@@ -22,8 +23,8 @@ from arraydiff.sparse.pattern import Ints, Pattern
 from arraydiff.sparse.request import Made
 from arraydiff.sparse.seeds import Seeds
 from arraydiff.sparse.sparsity import Sparsity
-from arraydiff.strategies.code import ARRAYS, along, pushed, with_others
-from arraydiff.strategies.exact import Untraced, refused_beforehand
+from arraydiff.strategies.code import ARRAYS, SAMPLES, along, pushed, unseen_bar, with_others
+from arraydiff.strategies.exact import TOO_LARGE, Untraced, refused_beforehand
 from arraydiff.strategies.exact_second import LOST, followed_slopes
 
 
@@ -39,11 +40,15 @@ class ExactSlopes:
         if isinstance(found, Untraced):
             self.refusals.append(found)
             return Prepared(DifferentiationMethod.ADAPTIVE, problem.x, _none)
+        if exceeds(problem.backend, config.max_memory, found.tape.held * (1 + SAMPLES * problem.bars)):
+            self.refusals.append(Untraced(TOO_LARGE))
+            return Prepared(DifferentiationMethod.ADAPTIVE, problem.x, _none)
         tape, *others = with_others(problem, found.tape)
         change = [found.change[:, None], *(along(other, found.line) for other in others)]
         seen = Seen(found.line.at[:, 0], pushed(problem, found.line, change, found.eps))
         columns = partial(_columns, tapes=(tape, *others), eps=found.eps)
-        return Prepared(DifferentiationMethod.EXACT, tape.value, columns, arrays=ARRAYS, along=seen)
+        unseen = unseen_bar(problem, found.eps)
+        return Prepared(DifferentiationMethod.EXACT, tape.value, columns, arrays=ARRAYS, along=seen, unseen_bar=unseen)
 
 
 def _none(lines: Lines) -> Asking[Pushforward]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -66,11 +66,8 @@ class Code:
         """By rows where those are few."""
         xp, m = problem.xp, int(value.shape[0])
         eps, kinks = eps_of(problem, value, tape) * bar_factor(config.confidence), tape.kinked()
-        rowwise = by_rows(m, problem.directions) and (
-            m == 1 or not exceeds(problem.backend, config.max_memory, 8 * m * problem.n)
-        )
         tapes, rows, masks, missing = [tape], list[Array](), [], 0
-        if rowwise:
+        if rowwise(problem, config, m):
             rows = [stacked(problem.backend, tape, m, keep=problem.bars)]
             rows += yield from others_of(problem, tape, lambda other: stacked(problem.backend, other, m), keep=False)
         else:
@@ -107,7 +104,7 @@ class Code:
             alone=self.rows[0] if whole and vouched else None,
             vouched=vouched,
             heard=self.heard,
-            unseen_bar=0.0 if self.problem.bars else LEAST * self.eps,
+            unseen_bar=unseen_bar(self.problem, self.eps),
         )
 
     def _is_whole(self) -> bool:
@@ -188,10 +185,27 @@ def others_of(problem: Problem, tape: Tape, make: Callable[[Tape], T], *, keep: 
     return [make(recorded.tape)] if isinstance(recorded, Recorded) else []
 
 
-def with_others(problem: Problem, tape: Tape) -> list[Tape]:
-    """A tape, and where bars are wanted the same with other roundings."""
-    others = [tape.shaken(SHAKE, sample, keep=True) for sample in range(SAMPLES if problem.bars else 0)]
-    return [tape, *(one for one in others if one is not None)]
+def with_others(problem: Problem, tape: Tape) -> Iterator[Tape]:
+    """A tape, and where bars are wanted the same with other roundings; none is kept here when the next is made."""
+    yield tape
+    for sample in range(SAMPLES if problem.bars else 0):
+        yield from filter(None, [tape.shaken(SHAKE, sample, keep=True)])
+
+
+def rowwise(problem: Problem, config: DifferentiationConfig, m: int) -> bool:
+    """Whether the Jacobian is made by rows, and kept."""
+    few = by_rows(m, problem.directions)
+    return few and (m == 1 or not exceeds(problem.backend, config.max_memory, 8 * m * problem.n))
+
+
+def tapes_of(problem: Problem, config: DifferentiationConfig, m: int) -> int:
+    """How many tapes there are at a time: rows are made of one after the other."""
+    return 1 if not problem.bars else 2 if rowwise(problem, config, m) else 1 + SAMPLES
+
+
+def unseen_bar(problem: Problem, eps: float) -> float:
+    """Relative: what rounding leaves at least, where nobody looks at bars."""
+    return 0.0 if problem.bars else LEAST * eps
 
 
 def pushed(problem: Problem, lines: Lines, found: Sequence[Array], eps: float) -> Pushforward:

@@ -17,7 +17,7 @@ from arraydiff.problem import Problem
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Values
 from arraydiff.strategies import richardson
-from arraydiff.strategies.certificate import NOISY_TOGETHER, ROUNDED, VALUE_SAME, WITHIN, witnessing
+from arraydiff.strategies.certificate import ROUNDED, VALUE_SAME, WITHIN, witnessing
 from arraydiff.strategies.ladder import witness_of
 
 POWER = 1 / 3
@@ -50,9 +50,8 @@ def same_value(problem: Problem, value: Array, traced: Array, slope: Array) -> s
     xp = problem.xp
     if problem.backend.counts(traced != value) == [0]:
         return ""  # to the last bit
-    finite, eps = xp.isfinite(value), problem.eps_of(value)
-    size = _finite(problem, xp.maximum(xp.abs(value), xp.abs(slope)))
-    allowed = eps * xp.maximum(VALUE_SAME * size, NOISY_TOGETHER * xp.sqrt(xp.mean(size * size)))
+    finite, size = xp.isfinite(value), xp.maximum(xp.abs(value), _finite(problem, xp.abs(slope)))
+    allowed = _finite(problem, problem.eps_of(value) * VALUE_SAME * size)
     same = xp.where(finite, xp.abs(traced - value) <= allowed, ~xp.isfinite(traced))
     return "" if _all(problem, same) else OTHER_VALUES
 
@@ -67,10 +66,12 @@ def confirmed(
     step = problem.backend.asarray([[t], [-t]], problem.x.dtype)
     if _has_room(problem, line, t):
         values = (yield line.points(step)).at
-        difference, speed = (values[:, 0] - values[:, 1]) / (2 * t), xp.abs(slope)
-        size = xp.maximum(xp.abs(values[:, 0]), xp.abs(value)) + speed
-        left = ROUNDINGS * eps / t * size + AGREED * _typical(problem, speed)
-        if _all(problem, ((xp.abs(difference - slope) <= left) & xp.isfinite(size)) | ~xp.isfinite(value)):
+        ahead, behind = values[:, 0], values[:, 1]
+        difference, speed = (ahead - behind) / (2 * t), xp.abs(slope)
+        size = xp.maximum(xp.abs(ahead), xp.abs(value)) + speed
+        bend = xp.abs((ahead - value) + (behind - value)) / t**2  # a slope that cancels does not tell what is left out
+        left = ROUNDINGS * eps / t * size + AGREED * xp.maximum(speed, xp.minimum(bend, size))
+        if _all(problem, ((xp.abs(difference - slope) <= left) & xp.isfinite(left)) | ~xp.isfinite(value)):
             return ""
     noise = noise_at(problem, config, at_x)
     return (yield from _by_ladder(problem, config, value, line, slope, noise))
@@ -89,7 +90,7 @@ def confirmed_second(
     first = (at[:, 0] - at[:, 1]) / (2 * near)
     second = (at[:, 2] - 2 * value + at[:, 3]) / far**2
     size = _finite(problem, xp.max(xp.abs(at), axis=1) + xp.abs(slope) + xp.abs(bend))
-    typical = _typical(problem, xp.abs(slope) + xp.abs(bend))
+    typical = xp.abs(slope) + xp.abs(bend)
     met = xp.abs(first - slope) <= ROUNDINGS * eps * size / near + AGREED * typical
     met = met & (xp.abs(second - bend) <= ROUNDINGS * eps * size / far**2 + SECOND_AGREED * typical)
     met = met & xp.isfinite(typical)
@@ -104,7 +105,7 @@ def _by_ladder(
     witness, _ = yield from richardson.ladders(line, witnessing(problem, config), value, noise, ending=witness_of)
     seen, error, size = witness.value[:, 0], witness.error[:, 0], xp.abs(slope)
     size = xp.maximum(size, xp.abs(seen))
-    least = xp.sqrt(xp.mean(_finite(problem, size) ** 2)) * CLEAR
+    least = CLEAR * xp.minimum(_mean(problem, size), size + xp.abs(value))  # a slope that cancels is held to its like
     clear = (error <= CLEAR * xp.maximum(size, least)) | (error <= noise.eps * ROUNDED * xp.abs(value))
     clear = clear & ((witness.status[:, 0] & int(Status.FAILED)) == 0)
     bars = WITHIN * (1 + math.log2(max(m, 1))) * error
@@ -123,16 +124,16 @@ def _has_room(problem: Problem, line: Tangents, t: float) -> bool:
     return _all(problem, (up >= t) & (down >= t))
 
 
+def _mean(problem: Problem, sizes: Array) -> Array:
+    """() the root mean square of what is finite."""
+    xp, sizes = problem.xp, _finite(problem, sizes)
+    largest = xp.max(sizes)
+    unit = xp.where(largest > 0, largest, xp.ones_like(largest))
+    return unit * xp.sqrt(xp.mean((sizes / unit) ** 2))
+
+
 def _finite(problem: Problem, sizes: Array) -> Array:
     return problem.xp.where(problem.xp.isfinite(sizes), sizes, problem.xp.zeros_like(sizes))
-
-
-def _typical(problem: Problem, sizes: Array) -> Array:
-    """Each size, and no less than half of what is usual among the outputs."""
-    if sizes.shape[0] == 1:
-        return sizes
-    xp, sizes = problem.xp, _finite(problem, sizes)
-    return xp.maximum(sizes, xp.sqrt(xp.mean(sizes * sizes)) / 2)
 
 
 def _all(problem: Problem, passed: Array) -> bool:

@@ -19,10 +19,9 @@ from arraydiff.errors import BudgetSpent, released
 from arraydiff.memory import exceeds, room
 from arraydiff.noise import given
 from arraydiff.problem import Problem
-from arraydiff.recording import by_rows
 from arraydiff.result import Status
 from arraydiff.seam import Asking, Prepared, Pushforward, Recorded, Recording, Values
-from arraydiff.strategies.code import ARRAYS, SAMPLES, Code
+from arraydiff.strategies.code import ARRAYS, Code, tapes_of
 from arraydiff.strategies.confirming import confirmed, same_value
 from arraydiff.strategies.numerical import Numerical
 
@@ -107,8 +106,7 @@ def attempt(problem: Problem, config: DifferentiationConfig, along: bool = False
         return Untraced("there is nothing to differentiate")
     tape = begun.recorded.tape
     m = int(begun.value.shape[0])
-    tapes = 1 if not problem.bars else 2 if by_rows(m, problem.directions) else 1 + SAMPLES
-    held = tape.held * tapes + 8 * m * (ARRAYS + KEPT)
+    held = tape.held * tapes_of(problem, config, m) + 8 * m * (ARRAYS + KEPT)
     if exceeds(problem.backend, config.max_memory, held):
         return Untraced(TOO_LARGE)
     try:
@@ -162,9 +160,11 @@ def followed(problem: Problem, config: DifferentiationConfig, *, second: bool = 
 
 def refused_beforehand(problem: Problem, config: DifferentiationConfig) -> str:
     """Why tracing is not tried, or nothing."""
-    if problem.trace_refused or problem.eps >= FINEST:
-        return problem.trace_refused or refused_by(config)
-    return "numbers of more digits than float64 are not traced"
+    if config.devices is not None or config.store is not None:
+        return problem.trace_refused or "devices= and store= are for points, which a trace is not"
+    if problem.eps < FINEST:
+        return problem.trace_refused or "numbers of more digits than float64 are not traced"
+    return problem.trace_refused or refused_by(config)
 
 
 def refused_by(config: DifferentiationConfig) -> str:
@@ -179,16 +179,11 @@ def _steps_given(config: DifferentiationConfig) -> bool:
     return limited or config.step_size is not None or config.relative_step is not None
 
 
-def _elsewhere(config: DifferentiationConfig) -> bool:
-    return config.devices is not None or config.store is not None
-
-
 REFUSED_BY: tuple[tuple[str, Callable[[DifferentiationConfig], bool]], ...] = (
     ("f sees plain arrays only (opaque=True)", lambda config: config.opaque),
     ("f is not to be traced (trace=False)", lambda config: not config.trace),
     ("f is noisy (noise= says so), and its code has a derivative of its own", given),
     ("a step was given, and f is asked at the points that it says", _steps_given),
-    ("devices= and store= are for points, which a trace is not", _elsewhere),
 )
 
 

@@ -15,7 +15,7 @@ from arraydiff.directions import Lines, Tangents, ray
 from arraydiff.pairs import Both
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Prepared, Pushforward, Strategy, Tape
-from arraydiff.strategies.code import direction, eps_of, pushed, with_others
+from arraydiff.strategies.code import direction, eps_of, pushed, unseen_bar, with_others
 from arraydiff.strategies.confirming import confirmed_second
 from arraydiff.strategies.exact import BELIED, Untraced, followed
 from arraydiff.strategies.richardson import bar_factor
@@ -55,7 +55,8 @@ class ExactSecond:
         found = Curved.of(problem, self.frame(problem), int(taken.value.shape[0]), taken.tape, self.mixed)
         if not found.is_finite():
             return Untraced(LOST)
-        first = Prepared(EXACT, taken.value, partial(_pairs, found=found, eps=taken.eps))
+        unseen = unseen_bar(problem, taken.eps)
+        first = Prepared(EXACT, taken.value, partial(_pairs, found=found, eps=taken.eps), unseen_bar=unseen)
         return replace(first, second=found.diagonal(taken.eps), first=found.slopes(taken.eps))
 
 
@@ -120,6 +121,7 @@ class Curved:
             along.append(xp.stack(alone, axis=1))
             if mixed:
                 whole.append(xp.stack(every, axis=2))
+            del one  # before the next tape is made
         return cls(problem, lines, gradients, along, whole)
 
     def is_finite(self) -> bool:
