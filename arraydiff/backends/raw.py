@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections import namedtuple
-from functools import lru_cache
 from typing import Any
 
 import array_api_compat
@@ -246,30 +244,6 @@ def any_of(flags: Any) -> Any:
     if type(flags) in HOST:
         return flags.any()
     return flags if type(flags) is bool else namespace_of(flags).any(flags)
-
-
-def bytes_of_large(value: Any) -> int:
-    """What an array takes; 0 of a small one, since many of those are numbers, and counting them costs."""
-    if type(value) is np.ndarray:
-        return value.nbytes if value.size > SMALL else 0
-    shape = getattr(value, "shape", ())
-    return math.prod(shape) * np.dtype(str(value.dtype).rpartition(".")[2]).itemsize if math.prod(shape) > SMALL else 0
-
-
-SMALL = 1 << 14  # entries
-
-KEPT = 31 * 2**20
-"""Bytes; the GNU C library learns from no block above 32 MiB."""
-
-
-@lru_cache(1)
-def keep_freed() -> None:
-    """Have freed memory kept for the next arrays, as it is in any process that once freed an array of this size.
-
-    By default the GNU C library hands back all but 128 kB, and a tape takes it anew, page by page, at each call: up to half of
-    the time of a gradient. It raises its thresholds to the largest block that it saw go (mallopt(3), M_MMAP_THRESHOLD).
-    """
-    np.empty(KEPT, np.uint8)  # never touched, so it takes no memory
 
 
 def weights(shape: tuple[int, ...], like: Array, which: int) -> Array:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from arraydiff._typing import Array
-from arraydiff.backends import raw
+from arraydiff.backends import large, raw
 from arraydiff.backends.displaced import Displacer
 from arraydiff.exact.kinked import Kinked, met, touched
 from arraydiff.exact.primitives import backward, forward
@@ -141,7 +141,7 @@ def traced(function: Callable[[Any], Any], x: Array, *, constant: bool = False, 
     >>> followed.pullback(np.array([1.0, 0.0]))
     array([1., 0.])
     """
-    raw.keep_freed()
+    large.keep_freed()
     with Trace(reverse=True, limit=limit) as trace:
         root = trace.root(x)
         try:

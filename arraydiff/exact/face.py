@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-from arraydiff.backends import numpy_rules, raw, scipy_rules
+from arraydiff.backends import large, numpy_rules, raw, scipy_rules
 from arraydiff.exact import elementwise, filling, numerics, products, statistics, transforms  # noqa: F401 - they fill `ops`
-from arraydiff.exact.primitives import Elementwise, Primitive, lock, refresh, view_of
+from arraydiff.exact.primitives import Elementwise, Primitive, kept, lock, refresh, view_of
 from arraydiff.exact.reductions import array, cast
 from arraydiff.exact.trace import Trace, Tracer, has_tracer, is_sparse_product, kink, note, ops, plain, prim, refuse
 from arraydiff.exact.writing import assign
@@ -157,8 +157,12 @@ def __getitem__(self: Any, index: Any) -> Any:
     if trace is None or trace.tape is None or not raw.gives_number(x):
         return prim.getitem(self, index)
     out, node = x[index], next(trace.count)  # a loop over entries, or neighbours of them: written out
-    trace.tape[node] = (prim.getitem, (self.node, None), (x, index), out, NO_OPTIONS)
-    return Tracer(trace, out, node, None if kind is int else view_of(self, prim.getitem, (index,), NO_OPTIONS))
+    alias = None if kind is int else view_of(self, prim.getitem, (index,), NO_OPTIONS)
+    result = out
+    if x.size > large.SMALL and type(trace.tape) is dict:
+        x, result = large.hollow(x), large.hollow(out)
+    trace.tape[node] = (prim.getitem, (self.node, None), (x, index), result, NO_OPTIONS)
+    return Tracer(trace, out, node, alias)
 
 
 def _index(x: Any, index: Any) -> Any:
@@ -242,9 +246,11 @@ def _kept(primitive: Primitive, trace: Trace, a: Any, b: Any) -> Tracer:
     if type(out) in raw.NUMBERS:  # Python takes 1j * np.float64(2) for its own
         out = raw.numpy_number(out)
     assert trace.tape is not None
-    trace.tape[node] = (primitive, (i, j), (x, y), out, NO_OPTIONS)
-    if trace.limit is not None and type(out) not in raw.NUMPY_NUMBERS:
-        trace.hold(out)
+    values: Sequence[Any] = (x, y)
+    result = out
+    if large.may_be(out):
+        values, result = kept(trace, primitive, (i, j), values, out)
+    trace.tape[node] = (primitive, (i, j), values, result, NO_OPTIONS)
     return Tracer(trace, out, node, None)
 
 

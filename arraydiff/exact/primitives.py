@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from arraydiff._typing import Array
-from arraydiff.backends import raw
+from arraydiff.backends import large, raw
+from arraydiff.exact.hollow import hollowed
 from arraydiff.exact.trace import Alias, Memory, Trace, Tracer, is_met, ops, plain, prim, refuse, snapshot
 
 Rule = Callable[..., Any]
@@ -23,7 +24,21 @@ FINISHED = "a value of a finished call of f is used (kept in a cache or a global
 class Primitive:
     """An operation, and how it acts on tangents and cotangents of its k-th argument."""
 
-    __slots__ = ("arrays", "evaluate", "forward", "kinks", "name", "rules", "takes_view", "uses_values", "words")
+    __slots__ = (
+        "arrays",
+        "asks_shapes",
+        "evaluate",
+        "forward",
+        "kinks",
+        "name",
+        "rules",
+        "takes_view",
+        "uses_values",
+        "words",
+    )
+
+    by_name = False
+    """Whether rules are lines that read what they name, and nothing else."""
 
     def __init__(
         self,
@@ -37,6 +52,7 @@ class Primitive:
         kinks: Rule | None = None,
         words: str = "",
         forward: dict[int, Rule] | None = None,
+        asks_shapes: bool = False,
     ) -> None:
         self.name, self.evaluate, self.rules = name, compute, tuple(rules)
         self.arrays = len(self.rules) if arrays is None else arrays  # so many leading arguments are arrays
@@ -44,6 +60,7 @@ class Primitive:
         self.uses_values = uses_values  # whether its rules look at values, which f may change later
         self.kinks = kinks  # (out, *arguments) -> at which entries the derivative does not exist
         self.words = words  # where that is
+        self.asks_shapes = asks_shapes  # whether rules ask arrays for shape and dtype alone
         self.forward = forward or {}  # of a linear operation: rules of the arguments that it is not linear in
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -83,11 +100,9 @@ class Primitive:
         if type(out) in raw.NUMBERS:  # Python takes 1j * np.float64(2) for its own
             out = raw.numpy_number(out)
         alias = self._alias(args, out, options) if self.takes_view else None
-        node = self._node(top, nodes, values, out, options)
+        node = self._node(top, nodes, values, out, options) if nested else self._kept(top, nodes, values, out, options)
         if self.kinks is not None and not nested:
             self._note_kink(top, node, raw.any_of(self.kinks(out, *values, **options)))
-        if alias is None and top.limit is not None:
-            top.hold(out)
         return Tracer(top, out, node, alias)
 
     def _node(self, top: Trace, nodes: Sequence[Any], values: Sequence[Any], out: Any, options: dict[str, Any]) -> Any:
@@ -98,6 +113,12 @@ class Primitive:
         top.tape[node] = (self, nodes, values, out, options)
         return node
 
+    def _kept(self, top: Trace, nodes: Sequence[Any], values: Sequence[Any], out: Any, options: dict[str, Any]) -> Any:
+        """The same, without large arrays that no sweep reads."""
+        if large.may_be(out) or large.any_of(values):
+            values, out = kept(top, self, nodes, values, out)
+        return self._node(top, nodes, values, out, options)
+
     def _note_kink(self, top: Trace, node: Any, flag: Any) -> None:
         if is_met(flag):
             top.kink(f"{self.name} {self.words}", flag, None if top.tape is None else node)
@@ -106,8 +127,6 @@ class Primitive:
         """What is not traced, as it is now where a rule looks at it later."""
         found = raw.taken(one, copy=self.uses_values)
         if found is not None:
-            if top.limit is not None and found is not one:
-                top.hold(found)
             return found
         if isinstance(one, list | tuple) or raw.holds_objects(one):
             return ops.array(one, next(other for other in args if type(other) is Tracer))
@@ -141,10 +160,22 @@ class Primitive:
         raise NotImplementedError
 
 
+def kept(
+    trace: Trace, primitive: Primitive, nodes: Sequence[Any], values: Sequence[Any], out: Any
+) -> tuple[Sequence[Any], Any]:
+    """Operands and result of an operation as the tape keeps them, counted."""
+    if type(trace.tape) is dict:
+        values, out = hollowed(primitive, nodes, values, out)
+    if trace.limit is not None:
+        trace.hold(*values, out)
+    return values, out
+
+
 class Elementwise(Primitive):
     """rule(t, out, *arguments) = derivative · t, for tangents and cotangents alike."""
 
     __slots__ = ()
+    by_name = True
 
     def jvp(self, k: int, t: Any, out: Any, values: Sequence[Any], options: dict[str, Any]) -> Any:
         return self.rules[k](t, out, *values)  # type: ignore[misc]

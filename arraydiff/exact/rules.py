@@ -124,8 +124,8 @@ elementwise("abs", lambda t, y, x: t * ops.sign(x), compute=abs, words="at 0", k
 
 
 def linear(name: str, compute: Callable[..., Any], *rules: Rule, **facts: Any) -> None:
-    """Add an operation that is its own forward rule."""
-    setattr(prim, name, Linear(name, compute, rules, **facts))
+    """Add an operation that is its own forward rule; of one array, the transpose asks its shape alone."""
+    setattr(prim, name, Linear(name, compute, rules, **{"asks_shapes": len(rules) == 1} | facts))
 
 
 def smooth(name: str, compute: Callable[..., Any], *rules: Rule, **facts: Any) -> None:
@@ -216,7 +216,7 @@ linear("setitem", lambda x, value, index: raw.setitem(x, index, value),
        lambda g, y, x, value, index: prim.setitem(g, 0.0, index=index),
        lambda g, y, x, value, index: unbroadcast(prim.getitem(g, index), y[index].shape, value.shape),
        forward={0: lambda t, y, x, value, index: prim.setitem(t, 0.0, index=index),
-                1: lambda t, y, x, value, index: prim.setitem(zeros_like(y), t, index=index)})  # fmt: skip
+                1: lambda t, y, x, value, index: prim.setitem(zeros_like(y), t, index=index)}, asks_shapes=True)  # fmt: skip
 linear("flip", library("flip"), lambda g, y, x, axis: prim.flip(g, axis=axis), takes_view=True)
 linear("cumulative_sum", library("cumulative_sum"), lambda g, y, x, axis: _shifted(g, axis))
 linear("astype", lambda x, dtype: raw.namespace_of(x).astype(x, dtype) if not raw.is_number(x) else x.astype(dtype),
@@ -236,7 +236,7 @@ linear("solve", library("solve", "linalg"), lambda g, y, a, b: _solved_in_a(g, y
        lambda g, y, a, b: _solved_transposed(g, a, b),
        forward={0: lambda t, y, a, b: -prim.solve(a, prim.matmul(t, y))})  # fmt: skip
 prim.concat = Concatenation("concat", lambda *x, axis: raw.namespace_of(*x).concat(x, axis=axis), (), arrays=MANY,
-                            uses_values=False)  # fmt: skip
+                            uses_values=False, asks_shapes=True)  # fmt: skip
 
 
 def is_wider(g: Any, x: Any) -> bool:

@@ -28,20 +28,19 @@ def shaken(trace: Trace, root: Tracer, out: Tracer, shake: Displacer, *, keep: b
     assert again.tape is not None
     fresh: dict[int, Any] = {root.node: root.value}
     for node in sorted(trace.tape):
-        primitive, nodes, values, made, options = trace.tape[node] if keep else trace.tape.pop(node)
+        primitive, nodes, values, _, options = trace.tape[node] if keep else trace.tape.pop(node)
         operands = [value if source is None else fresh[source] for source, value in zip(nodes, values, strict=True)]
-        made = _again(primitive, nodes, operands, made, options, shake)
+        made = _again(primitive, nodes, operands, options, shake)
         again.tape[node] = (primitive, nodes, operands, made, options)
         fresh[node] = made
     return again, Tracer(again, root.value, root.node, None), Tracer(again, fresh[out.node], out.node, None)
 
 
-def _again(
-    primitive: Primitive, nodes: Any, operands: list[Any], made: Any, options: dict[str, Any], shake: Displacer
-) -> Any:
+def _again(primitive: Primitive, nodes: Any, operands: list[Any], options: dict[str, Any], shake: Displacer) -> Any:
     if primitive.name in EXACT:
         return primitive.evaluate(*operands, **options)
     if primitive.name == "cumulative_sum":  # each sum is rounded, and goes into all that follow
+        made = primitive.evaluate(*operands, **options)
         operands = [operands[0] + (shake.alone(made) - made)]
     elif not isinstance(primitive, Elementwise):
         operands = [one if source is None else shake(one) for source, one in zip(nodes, operands, strict=True)]

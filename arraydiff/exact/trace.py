@@ -11,7 +11,7 @@ from types import FrameType, SimpleNamespace, TracebackType
 from typing import Any, NamedTuple, NoReturn, Self
 
 from arraydiff._typing import Array
-from arraydiff.backends import raw
+from arraydiff.backends import large, raw
 from arraydiff.levels import running
 
 ops = SimpleNamespace()
@@ -63,7 +63,7 @@ Limit = float | Callable[[int], float] | None
 class Trace:
     """One level of differentiation: a tape of operations, or tangents that go along with the values (`tape` is None)."""
 
-    __slots__ = ("count", "held", "kinks", "level", "limit", "live", "notes", "refused", "room", "tape")
+    __slots__ = ("count", "counted", "held", "kinks", "level", "limit", "live", "notes", "refused", "room", "tape")
 
     def __init__(self, reverse: bool, limit: Limit = None) -> None:
         self.level = next(_levels)
@@ -75,6 +75,7 @@ class Trace:
         self.kinks: list[Kink] = []
         self.limit: Limit = limit  # bytes, of large arrays on the tape; not counted without a limit
         self.held = 0
+        self.counted: set[int] = set()  # what was counted
         self.room: float = 0 if callable(limit) else math.inf if limit is None else limit
 
     def __enter__(self) -> Self:
@@ -87,6 +88,7 @@ class Trace:
 
     def root(self, x: Array, tangent: Array | None = None) -> Tracer:
         """What stands for x."""
+        self.counted.add(id(large.owner_of(x)))
         if self.tape is None:
             return Tracer(self, snapshot(x), tangent, None)
         return Tracer(self, snapshot(x), next(self.count), None)
@@ -98,16 +100,21 @@ class Trace:
         if is_met(flag):
             self.kinks.append(Kink(text, place(), flag, made, nodes, mask if raw.is_host(mask) else None))
 
-    def hold(self, value: Any) -> None:
-        """Count what the tape keeps, and refuse beyond the limit."""
-        size = 0 if self.limit is None or type(value) is Tracer else raw.bytes_of_large(value)
-        if not size:
+    def hold(self, *values: Any) -> None:
+        """Count what the tape keeps, once, and refuse beyond the limit."""
+        before = self.held
+        for value in values:
+            whole = large.owner_of(value)
+            size = 0 if type(value) is Tracer or id(whole) in self.counted else large.bytes_of(whole)
+            if size:
+                self.counted.add(id(whole))
+                self.held += size
+        if self.held == before:
             return
-        self.held += size
         if self.held > self.room and callable(self.limit):
             self.room = self.limit(self.held)
         if self.held > self.room:
-            refuse(f"the tape takes more than {self.room} bytes", Tracer(self, value, None, None))
+            refuse(f"the tape takes more than {self.room} bytes", *(Tracer(self, one, None, None) for one in values))
 
 
 class Alias:
