@@ -97,6 +97,18 @@ def test_a_small_output_is_held_to_plain_f_beside_a_large_one() -> None:
         assert result.jacobian[1, 1] == pytest.approx(6.0, rel=1e-9)
 
 
+def test_kinks_of_some_of_many_entries_beside_x_do_not_keep_f_from_being_followed() -> None:
+    random = np.random.default_rng(5)
+    weights = random.normal(size=50_000)
+    points = []
+    for _ in range(5):
+        x = random.normal(size=weights.size)
+        result = ad.grad(lambda x: np.sum(weights * np.maximum(x, 0.3) ** 2)).result(x)
+        points.append(result.function_points)
+        np.testing.assert_allclose(result.gradient, np.where(x > 0.3, 2 * weights * x, 0), rtol=1e-14)
+    assert max(points) <= 6 < sum(points)
+
+
 def test_records_tell_what_rounding_leaves_where_no_bars_are_made() -> None:
     for transform in (ad.grad, ad.hessian, ad.hessian_diag, ad.value_and_grad_and_hessian):
         with ad.record() as total:
