@@ -31,7 +31,7 @@ class Collector(Protocol[T_co]):
 
 @dataclass(frozen=True)
 class Dense:
-    """J·V as arrays; a bare call may have done without bars and flags."""
+    """J·V as arrays; a bare call may have done without bars and flags, and where nobody looks at them without all but columns."""
 
     columns: Array  # (m, n)
     steps: Array = None  # (n,)

@@ -1,4 +1,7 @@
-"""A derivative inside of an f that is traced: traced in turn, a level higher; the outermost one alone is held to plain f."""
+"""Derivatives by one trace and nothing else: those inside of an f that is traced, a level higher, and those that nobody checks.
+
+The outermost one alone is held to plain f.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import tracemalloc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -330,16 +331,22 @@ def test_differences_inside_of_what_is_traced_stay_differences(options: dict[str
     np.testing.assert_allclose(result.gradient, 2 * ad.hessian(cost)(X) @ cost_slope(X), rtol=1e-3)
 
 
+@contextmanager
+def served(backend: Backend) -> Iterator[Any]:
+    """X in a library, or the reason why that is not there."""
+    reason = backend.reason_to_skip()
+    if reason:
+        pytest.skip(reason)
+    with backend.active():
+        yield backend.asarray(X)
+
+
 FOLLOWED = [backend for backend in Backend if backend is not Backend.DASK]
 
 
 @pytest.mark.parametrize("backend", FOLLOWED, ids=lambda backend: backend.value)
 def test_array_api_code_is_followed_on_every_library_whose_arrays_have_values(backend: Backend) -> None:
-    reason = backend.reason_to_skip()
-    if reason:
-        pytest.skip(reason)
-    with backend.active():
-        x = backend.asarray(X)
+    with served(backend) as x:
 
         def f(x: Any) -> Any:
             xp = array_namespace(x)
@@ -361,11 +368,7 @@ def test_array_api_code_is_followed_on_every_library_whose_arrays_have_values(ba
 
 @pytest.mark.parametrize("backend", [Backend.TORCH, Backend.JAX], ids=lambda backend: backend.value)
 def test_torch_and_jax_use_their_own_differentiation_and_are_held_to_plain_f(backend: Backend) -> None:
-    reason = backend.reason_to_skip()
-    if reason:
-        pytest.skip(reason)
-    with backend.active():
-        x = backend.asarray(X)
+    with served(backend) as x:
 
         def f(x: Any) -> Any:
             return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()

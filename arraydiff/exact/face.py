@@ -220,12 +220,12 @@ def _binary(primitive: Any) -> tuple[Callable[[Any, Any], Any], Callable[[Any, A
         if trace is None:
             return general(a, b)
         if type(b) is Tracer:
-            return _kept(primitive, trace, a, b) if _tape_of(b) is trace else primitive(a, b)
-        return _kept(primitive, trace, a, b) if type(b) in raw.NUMBERS else general(a, b)
+            return _on_tape(primitive, trace, a, b) if _tape_of(b) is trace else primitive(a, b)
+        return _on_tape(primitive, trace, a, b) if type(b) in raw.NUMBERS else general(a, b)
 
     def reflected(b: Any, a: Any) -> Any:
         trace = _tape_of(b)
-        return general(a, b) if trace is None or type(a) not in raw.NUMBERS else _kept(primitive, trace, a, b)
+        return general(a, b) if trace is None or type(a) not in raw.NUMBERS else _on_tape(primitive, trace, a, b)
 
     return operation, reflected
 
@@ -238,7 +238,7 @@ def _tape_of(x: Tracer) -> Trace | None:
     return None if trace.tape is None or not trace.live or type(x.value) is Tracer else trace
 
 
-def _kept(primitive: Primitive, trace: Trace, a: Any, b: Any) -> Tracer:
+def _on_tape(primitive: Primitive, trace: Trace, a: Any, b: Any) -> Tracer:
     """The operation on the tape."""
     x, i = (a.value, a.node) if type(a) is Tracer else (a, None)
     y, j = (b.value, b.node) if type(b) is Tracer else (b, None)

@@ -100,7 +100,10 @@ class Primitive:
         if type(out) in raw.NUMBERS:  # Python takes 1j * np.float64(2) for its own
             out = raw.numpy_number(out)
         alias = self._alias(args, out, options) if self.takes_view else None
-        node = self._node(top, nodes, values, out, options) if nested else self._kept(top, nodes, values, out, options)
+        held: tuple[Sequence[Any], Any] = (values, out)
+        if not nested and (large.may_be(out) or large.any_of(values)):
+            held = kept(top, self, nodes, *held)
+        node = self._node(top, nodes, *held, options)
         if self.kinks is not None and not nested:
             self._note_kink(top, node, raw.any_of(self.kinks(out, *values, **options)))
         return Tracer(top, out, node, alias)
@@ -112,12 +115,6 @@ class Primitive:
         node = next(top.count)
         top.tape[node] = (self, nodes, values, out, options)
         return node
-
-    def _kept(self, top: Trace, nodes: Sequence[Any], values: Sequence[Any], out: Any, options: dict[str, Any]) -> Any:
-        """The same, without large arrays that no sweep reads."""
-        if large.may_be(out) or large.any_of(values):
-            values, out = kept(top, self, nodes, values, out)
-        return self._node(top, nodes, values, out, options)
 
     def _note_kink(self, top: Trace, node: Any, flag: Any) -> None:
         if is_met(flag):

@@ -101,8 +101,6 @@ def numbers(shape: Shape) -> Ints:
 
 def spread(source: Pattern, shape: Shape, to: Shape) -> Pattern:
     """Broadcast to another shape."""
-    if shape == to:
-        return source
     if prod(shape) == prod(to):
         return source
     return taken(source, np.broadcast_to(numbers(shape), to))
@@ -341,7 +339,6 @@ RULES: dict[Any, Callable[[Step], Pattern]] = {
     prim.setitem: _written,
     prim.matmul: _multiplied,
     prim.einsum: _contracted,
+    prim.sparse_matmul: _by_sparse,
 }  # fmt: skip
 """By identity: a rule of the user's may have any name."""
-if hasattr(prim, "sparse_matmul"):
-    RULES[prim.sparse_matmul] = _by_sparse

@@ -160,11 +160,11 @@ def followed(problem: Problem, config: DifferentiationConfig, *, second: bool = 
 
 def refused_beforehand(problem: Problem, config: DifferentiationConfig) -> str:
     """Why tracing is not tried, or nothing."""
+    if problem.trace_refused:
+        return problem.trace_refused
     if config.devices is not None or config.store is not None:
-        return problem.trace_refused or "devices= and store= are for points, which a trace is not"
-    if problem.eps < FINEST:
-        return problem.trace_refused or "numbers of more digits than float64 are not traced"
-    return problem.trace_refused or refused_by(config)
+        return "devices= and store= are for points, which a trace is not"
+    return "numbers of more digits than float64 are not traced" if problem.eps < FINEST else refused_by(config)
 
 
 def refused_by(config: DifferentiationConfig) -> str:
