@@ -11,9 +11,9 @@ from arraydiff._typing import Array
 from arraydiff.backends import large, raw
 from arraydiff.backends.displaced import Displacer
 from arraydiff.exact.kinked import Kinked, met, touched
-from arraydiff.exact.primitives import backward, forward
 from arraydiff.exact.reductions import array
 from arraydiff.exact.shaking import shaken
+from arraydiff.exact.sweeps import backward, forward
 from arraydiff.exact.trace import Limit, Refused, Trace, Tracer, has_tracer, is_users, ops, prim, refuse, snapshot
 
 

@@ -13,8 +13,7 @@ from arraydiff.backends import cupy_rules, numpy_rules, raw
 from arraydiff.exact import face
 from arraydiff.exact.primitives import Elementwise, Primitive, Rule, Smooth
 from arraydiff.exact.products import linalg
-from arraydiff.exact.reductions import array
-from arraydiff.exact.shapes import first_traced
+from arraydiff.exact.reductions import array, first_traced
 from arraydiff.exact.trace import Refused, Tracer, has_tracer, ops, plain, record, refuse
 from arraydiff.exact.transforms import fft
 from arraydiff.exact.writing import assign

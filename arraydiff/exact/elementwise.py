@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from arraydiff.backends import raw
-from arraydiff.exact.primitives import is_complex
+from arraydiff.exact.arrays import is_complex
 from arraydiff.exact.reductions import UNSET, array, only, op
 from arraydiff.exact.trace import Tracer, ops, plain, prim, refuse
 

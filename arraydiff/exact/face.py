@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from arraydiff.backends import large, numpy_rules, raw, scipy_rules
-from arraydiff.exact import elementwise, filling, numerics, products, statistics, transforms  # noqa: F401 - they fill `ops`
-from arraydiff.exact.primitives import Elementwise, Primitive, kept, lock, refresh, view_of
+from arraydiff.exact import elementwise, filling, joining, numerics, products, statistics, transforms  # noqa: F401 - they fill `ops`
+from arraydiff.exact.primitives import NO_OPTIONS, Elementwise, lock, on_tape, tape_of, view_of
 from arraydiff.exact.reductions import array, cast
-from arraydiff.exact.trace import Trace, Tracer, has_tracer, is_sparse_product, kink, note, ops, plain, prim, refuse
+from arraydiff.exact.trace import Tracer, has_tracer, is_sparse_product, kink, note, ops, plain, prim, refuse
 from arraydiff.exact.writing import assign
 
 MOST_OBJECTS = 1000
@@ -95,7 +95,7 @@ def astype(
 
 @method
 def reshape(self: Any, *shape: Any, order: str = "C", copy: Any = None) -> Any:
-    trace = _tape_of(self) if shape == (-1,) and raw.is_number(self.value) else None
+    trace = tape_of(self) if shape == (-1,) and raw.is_number(self.value) else None
     if trace is not None and trace.tape is not None:  # what f gives, as a rule: written out
         out, node = self.value.reshape(shape), next(trace.count)
         trace.tape[node] = (prim.reshape, (self.node, None), (self.value, shape), out, NO_OPTIONS)
@@ -153,7 +153,7 @@ def __getitem__(self: Any, index: Any) -> Any:
     kind = type(index)
     if kind is not int and kind is not slice:
         return prim.getitem(self, _index(self, index))
-    trace, x = _tape_of(self), self.value
+    trace, x = tape_of(self), self.value
     if trace is None or trace.tape is None or not raw.gives_number(x):
         return prim.getitem(self, index)
     out, node = x[index], next(trace.count)  # a loop over entries, or neighbours of them: written out
@@ -216,45 +216,24 @@ def _binary(primitive: Any) -> tuple[Callable[[Any, Any], Any], Callable[[Any, A
     general = _times if primitive is prim.multiply else primitive
 
     def operation(a: Any, b: Any) -> Any:
-        trace = _tape_of(a)
+        trace = tape_of(a)
         if trace is None:
             return general(a, b)
-        if type(b) is Tracer:
-            return _on_tape(primitive, trace, a, b) if _tape_of(b) is trace else primitive(a, b)
-        return _on_tape(primitive, trace, a, b) if type(b) in raw.NUMBERS else general(a, b)
+        if type(b) is not Tracer:
+            number = type(b) in raw.NUMBERS
+            return on_tape(primitive, trace, (a.node, None), (a.value, b)) if number else general(a, b)
+        if a is b and primitive is prim.multiply:  # one term of the derivative instead of two alike
+            return on_tape(prim.square, trace, (a.node,), (a.value,))
+        same = tape_of(b) is trace
+        return on_tape(primitive, trace, (a.node, b.node), (a.value, b.value)) if same else primitive(a, b)
 
     def reflected(b: Any, a: Any) -> Any:
-        trace = _tape_of(b)
-        return general(a, b) if trace is None or type(a) not in raw.NUMBERS else _on_tape(primitive, trace, a, b)
+        trace = tape_of(b)
+        if trace is None or type(a) not in raw.NUMBERS:
+            return general(a, b)
+        return on_tape(primitive, trace, (None, b.node), (a, b.value))
 
     return operation, reflected
-
-
-def _tape_of(x: Tracer) -> Trace | None:
-    """The trace of plain numbers that are on its tape, as they are now; else None."""
-    if x.alias is not None:
-        refresh(x)
-    trace = x.home
-    return None if trace.tape is None or not trace.live or type(x.value) is Tracer else trace
-
-
-def _on_tape(primitive: Primitive, trace: Trace, a: Any, b: Any) -> Tracer:
-    """The operation on the tape."""
-    x, i = (a.value, a.node) if type(a) is Tracer else (a, None)
-    y, j = (b.value, b.node) if type(b) is Tracer else (b, None)
-    out, node = primitive.evaluate(x, y), next(trace.count)
-    if type(out) in raw.NUMBERS:  # Python takes 1j * np.float64(2) for its own
-        out = raw.numpy_number(out)
-    assert trace.tape is not None
-    values: Sequence[Any] = (x, y)
-    result = out
-    if large.may_be(out):
-        values, result = kept(trace, primitive, (i, j), values, out)
-    trace.tape[node] = (primitive, (i, j), values, result, NO_OPTIONS)
-    return Tracer(trace, out, node, None)
-
-
-NO_OPTIONS: dict[str, Any] = {}
 
 
 def _in_place(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

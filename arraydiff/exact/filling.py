@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from arraydiff.backends import raw
-from arraydiff.exact.reductions import array, only, op
-from arraydiff.exact.shapes import first_traced
+from arraydiff.exact.reductions import array, first_traced, only, op
 from arraydiff.exact.trace import Tracer, has_tracer, ops, plain, prim, refuse
 
 

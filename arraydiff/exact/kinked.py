@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from arraydiff._typing import Array
 from arraydiff.backends import raw
-from arraydiff.exact.primitives import backward, forward, whole
+from arraydiff.exact.arrays import whole
+from arraydiff.exact.sweeps import backward, forward
 from arraydiff.exact.trace import Kink, Trace, Tracer, plain
 
 Seeds = dict[int, Any]

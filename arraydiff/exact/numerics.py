@@ -6,8 +6,7 @@ import math
 from typing import Any
 
 from arraydiff.backends import raw
-from arraydiff.exact.reductions import array, both, only, op
-from arraydiff.exact.shapes import first_traced
+from arraydiff.exact.reductions import array, both, first_traced, only, op
 from arraydiff.exact.trace import has_tracer, kink, note, ops, plain, prim, refuse
 
 

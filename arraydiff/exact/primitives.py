@@ -1,4 +1,4 @@
-"""Operations with a derivative, in three classes, and the two sweeps over a tape of them.
+"""Operations with a derivative, in three classes, and how they come on a tape.
 
 An elementwise rule is a line ``t -> d·t``: a diagonal map is its own transpose, so that the line serves both modes.  A linear
 operation is its own forward rule, and states its transpose.  A smooth one states its forward rule alone, which is linear in t:
@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from arraydiff._typing import Array
 from arraydiff.backends import large, raw
+from arraydiff.exact.arrays import unbroadcast, whole, zeros_like
 from arraydiff.exact.hollow import hollowed
+from arraydiff.exact.sweeps import backward
 from arraydiff.exact.trace import Alias, Memory, Trace, Tracer, is_met, ops, plain, prim, refuse, snapshot
 
 Rule = Callable[..., Any]
@@ -64,6 +65,11 @@ class Primitive:
         self.forward = forward or {}  # of a linear operation: rules of the arguments that it is not linear in
 
     def __call__(self, *args: Any, **options: Any) -> Any:
+        if len(args) == 1 and type(args[0]) is Tracer and self.kinks is None and not self.takes_view:
+            x = args[0]
+            trace = tape_of(x)
+            if trace is not None:
+                return on_tape(self, trace, (x.node,), (x.value,), options)
         top = None
         for one in args:
             if type(one) is Tracer:
@@ -155,6 +161,36 @@ class Primitive:
     def vjp(self, k: int, g: Any, out: Any, values: Sequence[Any], options: dict[str, Any]) -> Any:
         """What a cotangent g of the result makes of argument k's; g broadcasts to the shape of `out`."""
         raise NotImplementedError
+
+
+NO_OPTIONS: dict[str, Any] = {}
+
+
+def tape_of(x: Tracer) -> Trace | None:
+    """The trace of plain numbers that are on its tape, as they are now; else None."""
+    if x.alias is not None:
+        refresh(x)
+    trace = x.home
+    return None if trace.tape is None or not trace.live or type(x.value) is Tracer else trace
+
+
+def on_tape(
+    primitive: Primitive,
+    trace: Trace,
+    nodes: Sequence[Any],
+    values: Sequence[Any],
+    options: dict[str, Any] = NO_OPTIONS,
+) -> Tracer:
+    """As `Primitive.recorded`, of plain numbers on one tape, where there is no kink and no view: most of f consists of that."""
+    out, node = primitive.evaluate(*values, **options), next(trace.count)
+    if type(out) in raw.NUMBERS:  # Python takes 1j * np.float64(2) for its own
+        out = raw.numpy_number(out)
+    assert trace.tape is not None
+    result = out
+    if large.may_be(out) or (not primitive.by_name and large.any_of(values)):
+        values, result = kept(trace, primitive, nodes, values, out)
+    trace.tape[node] = (primitive, nodes, values, result, options)
+    return Tracer(trace, out, node, None)
 
 
 def kept(
@@ -258,33 +294,6 @@ def _array(value: Any, others: Sequence[Any]) -> Any:
     return raw.zeros((), like.dtype, like) + value
 
 
-def whole(array: Any, shape: tuple[int, ...]) -> Any:
-    """The array broadcast to a shape."""
-    return array if array.shape == shape else prim.broadcast_to(array, shape)
-
-
-def zeros_like(value: Any) -> Array:
-    """Plain zeros."""
-    value = plain(value)
-    return raw.zeros(value.shape, value.dtype, value)
-
-
-def unbroadcast(g: Any, large: tuple[int, ...], small: tuple[int, ...]) -> Any:
-    """What stands for an array of shape `large`, summed down to shape `small`."""
-    if large == small:
-        return g
-    lead = len(large) - len(small)
-    axes = tuple(range(lead)) + tuple(lead + i for i, s in enumerate(small) if s == 1 and large[lead + i] != 1)
-    g = whole(g, large)
-    return prim.reshape(prim.sum(g, axis=axes), small) if axes else g
-
-
-def is_complex(value: Any) -> bool:
-    """Whether a number or an array, traced or not, is complex."""
-    dtype = getattr(value, "dtype", None)
-    return isinstance(value, complex) if dtype is None else raw.kind(dtype) == "c"
-
-
 def refresh(view: Tracer) -> None:
     """Take a view again where its memory was written to since."""
     alias = view.alias
@@ -303,118 +312,11 @@ def view_of(parent: Tracer, primitive: Primitive, rest: tuple[Any, ...], options
     return Alias(parent.alias.memory, parent, (primitive, rest, options))
 
 
-def inverse(axes: Sequence[int]) -> tuple[int, ...]:
-    """The permutation that undoes one."""
-    return tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
-
-
 def lock(array: Tracer, reason: str) -> None:
     """Let nothing be written into the memory of an array any more."""
     if array.alias is None:
         array.alias = Alias(Memory(), None, ())
     array.alias.memory.locked = reason
-
-
-Shake = Callable[[Any], Any]
-
-
-def backward(
-    trace: Trace, cotangents: dict[int, Any], root: Tracer, *, release: bool, shake: Shake | None = None
-) -> Any:
-    """Cotangents of nodes pulled back to `root`; `shake` rounds what every operation gives otherwise.
-
-    A cotangent has any shape that broadcasts to that of its node: the gradient of a sum stays a number until it meets an array.
-    With `release` the tape is used up on the way, so that its memory serves the next operations.
-    """
-    tape, sums, getitem = trace.tape, _Sums(cotangents), prim.getitem
-    assert tape is not None
-    for node in range(max(cotangents), root.node, -1):
-        g, entry = sums.found.pop(node, None), tape.pop(node, None) if release else tape[node]
-        if g is None or entry is None:
-            continue
-        primitive, nodes, values, made, options = entry
-        for k, source in enumerate(nodes):
-            if source is None:
-                continue
-            x = values[k]
-            if primitive is getitem and sums.scatter(source, g, x, values[1]):
-                continue
-            c = primitive.vjp(k, g, made, values, options)
-            if c.dtype is not x.dtype and is_complex(c) and not is_complex(x):
-                c = ops.real(c)
-            sums.add(source, c if shake is None else shake(c), x)
-    g = sums.found.get(root.node)
-    if g is None:
-        return zeros_like(root.value)
-    g = whole(g, root.value.shape)
-    return g if root.node in sums.ours else g * 1  # never the caller's own array, nor one broadcast
-
-
-class _Sums:
-    """Cotangents by node; `ours` are buffers made here, which are added into in place."""
-
-    __slots__ = ("found", "ours")
-
-    def __init__(self, found: dict[int, Any]) -> None:
-        self.found = found
-        self.ours: set[int] = set()
-
-    def add(self, node: int, c: Any, x: Any) -> None:
-        old = self.found.get(node)
-        if old is None:
-            self.found[node] = c
-        elif node in self.ours and type(c) is not Tracer and (c.dtype is old.dtype or not is_complex(c)):
-            old += c
-        else:
-            self.found[node] = total = old + c
-            if raw.is_host(total) and not raw.is_number(total) and total.shape == x.shape:
-                self.ours.add(node)
-
-    def scatter(self, node: int, g: Any, x: Any, index: Any) -> bool:
-        """Add the cotangent of x[index] into one buffer, so that n of them cost O(n)."""
-        old = self.found.get(node)
-        if type(g) is Tracer or type(old) is Tracer or not raw.is_host(x):
-            return False
-        if node in self.ours:
-            buffer = self.found[node]
-        else:
-            buffer = raw.zeros(x.shape, x.dtype, x)
-            if old is not None:
-                buffer += old
-            self.found[node] = buffer
-            self.ours.add(node)
-        if g.dtype is not buffer.dtype and is_complex(g) and not is_complex(buffer):
-            g = g.real
-        if type(index) is int or type(index) is slice:
-            buffer[index] += g
-            return True
-        return raw.add_at(buffer, index, g)
-
-
-def forward(trace: Trace, out: Tracer, tangents: dict[int, Any], shake: Shake | None = None) -> Any:
-    """Tangents of nodes pushed along the tape to `out`; each one goes when nothing needs it any more."""
-    tape = trace.tape
-    assert tape is not None
-    last = _last_uses(tape)
-    for node in range(min(tangents) + 1, out.node + 1):
-        entry = tape.get(node)
-        if entry is None:
-            continue
-        primitive, nodes, values, made, options = entry
-        moved = [tangents.get(source) for source in nodes]
-        if any(one is not None for one in moved):
-            change = primitive._tangent(moved, made, values, options)
-            change = change if shake is None else shake(change)
-            tangents[node] = tangents[node] + change if node in tangents else change
-        for source in nodes:
-            if source is not None and last[source] == node:
-                tangents.pop(source, None)
-    moved_out = tangents.get(out.node)
-    return zeros_like(out.value) if moved_out is None else moved_out
-
-
-def _last_uses(tape: dict[int, tuple[Any, ...]]) -> dict[int, int]:
-    return {source: node for node in sorted(tape) for source in tape[node][1] if source is not None}
 
 
 ops.refresh = refresh

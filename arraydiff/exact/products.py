@@ -8,9 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from arraydiff.backends import raw, scipy_rules
-from arraydiff.exact.primitives import is_complex
-from arraydiff.exact.reductions import UNSET, array, axes_of, both, only, op
-from arraydiff.exact.shapes import first_traced
+from arraydiff.exact.arrays import is_complex
+from arraydiff.exact.reductions import UNSET, array, axes_of, both, first_traced, only, op
 from arraydiff.exact.trace import ops, plain, prim, refuse
 
 linalg = SimpleNamespace()

@@ -9,7 +9,7 @@ from typing import Any
 
 from arraydiff.backends import raw
 from arraydiff.exact import rules  # noqa: F401 - it fills `prim`
-from arraydiff.exact.primitives import is_complex
+from arraydiff.exact.arrays import is_complex
 from arraydiff.exact.trace import Tracer, has_tracer, kink, note, ops, plain, prim, refuse
 
 Operation = Callable[..., Any]
@@ -46,6 +46,16 @@ def as_array(leaf: Any, like: Any) -> Any:
     if not (has_tracer(leaf) or raw.is_plain(leaf)):
         refuse(f"f gives a {type(leaf).__name__}, which is neither a number nor an array", like)
     return array(leaf, like)
+
+
+def first_traced(arrays: Any) -> Any:
+    """Whose library the others are of."""
+    for one in arrays:
+        if type(one) is Tracer:
+            return one
+        if has_tracer(one):
+            return first_traced(raw.entries(one) if raw.holds_objects(one) else one)
+    return next(iter(arrays), None)
 
 
 def both(a: Any, b: Any) -> tuple[Any, Any]:

@@ -11,17 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from arraydiff.backends import raw
-from arraydiff.exact.primitives import (
-    Concatenation,
-    Elementwise,
-    Linear,
-    Rule,
-    Smooth,
-    inverse,
-    library,
-    unbroadcast,
-    zeros_like,
-)
+from arraydiff.exact.arrays import inverse, unbroadcast, zeros_like
+from arraydiff.exact.primitives import Concatenation, Elementwise, Linear, Rule, Smooth, library
 from arraydiff.exact.trace import ops, plain, prim, refuse
 
 LN2, LN10 = math.log(2.0), math.log(10.0)

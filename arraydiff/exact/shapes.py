@@ -1,4 +1,4 @@
-"""Composites that move, join or pick entries."""
+"""Composites that move or pick entries."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 from arraydiff.backends import raw
 from arraydiff.exact.primitives import lock
-from arraydiff.exact.reductions import UNSET, array, cast, in_a_row, only, op
-from arraydiff.exact.trace import Tracer, has_tracer, note, ops, plain, prim, refuse
+from arraydiff.exact.reductions import UNSET, array, cast, first_traced, in_a_row, only, op
+from arraydiff.exact.trace import has_tracer, note, ops, plain, prim, refuse
 
 
 @op
@@ -91,7 +91,8 @@ def squeeze(x: Any, axis: Any = None) -> Any:
     return prim.reshape(x, tuple(s for i, s in enumerate(x.shape) if i not in axes))
 
 
-def _at_least(x: Any, ndim: int) -> Any:
+def at_least(x: Any, ndim: int) -> Any:
+    """With axes of one entry in front, or around."""
     x = array(x)
     if x.ndim >= ndim:
         return x
@@ -104,7 +105,7 @@ def _three(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _several(ndim: int) -> Any:
     def lifted(*arrays: Any) -> Any:
-        found = tuple(_at_least(one, ndim) for one in arrays)
+        found = tuple(at_least(one, ndim) for one in arrays)
         return found[0] if len(found) == 1 else found
 
     return lifted
@@ -150,101 +151,11 @@ def rot90(m: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
     return m
 
 
-def first_traced(arrays: Any) -> Any:
-    """Whose library the others are of."""
-    for one in arrays:
-        if type(one) is Tracer:
-            return one
-        if has_tracer(one):
-            return first_traced(raw.entries(one) if raw.holds_objects(one) else one)
-    return next(iter(arrays), None)
-
-
-@op
-def concat(arrays: Any, /, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = None) -> Any:
-    only(*arrays, out=out)
-    arrays = [cast(array(one, first_traced(arrays)), dtype) for one in arrays]
-    if axis is None:
-        arrays, axis = [prim.reshape(one, (-1,)) for one in arrays], 0
-    if not 0 <= axis < arrays[0].ndim:
-        axis = range(arrays[0].ndim)[axis]
-    return prim.concat(*arrays, axis=axis)
-
-
-@op
-def stack(arrays: Any, /, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: Any = None) -> Any:
-    arrays = list(arrays)
-    arrays = [array(one, first_traced(arrays)) for one in arrays]
-    return ops.concat([ops.expand_dims(one, axis) for one in arrays], axis, out, dtype=dtype)
-
-
-@op
-def vstack(tup: Any, *, dtype: Any = None, casting: Any = None) -> Any:
-    return ops.concat([_at_least(array(one, first_traced(tup)), 2) for one in tup], 0, dtype=dtype)
-
-
-@op
-def hstack(tup: Any, *, dtype: Any = None, casting: Any = None) -> Any:
-    arrays = [_at_least(array(one, first_traced(tup)), 1) for one in tup]
-    return ops.concat(arrays, 1 if arrays[0].ndim > 1 else 0, dtype=dtype)
-
-
-@op
-def dstack(tup: Any) -> Any:
-    return ops.concat([_at_least(array(one, first_traced(tup)), 3) for one in tup], 2)
-
-
-@op
-def column_stack(tup: Any) -> Any:
-    arrays = [array(one, first_traced(tup)) for one in tup]
-    return ops.concat([prim.reshape(one, (-1, 1)) if one.ndim < 2 else one for one in arrays], 1)
-
-
-@op
-def append(x: Any, values: Any, axis: Any = None) -> Any:
-    return ops.concat([array(x, values), array(values, x)], axis)
-
-
-@op
-def block(arrays: Any) -> Any:
-    depth = 1 if not isinstance(arrays[0], list) else 2
-    if depth == 1:
-        return ops.hstack(arrays)
-    return ops.concat(
-        [ops.concat([_at_least(array(one, first_traced(arrays)), 2) for one in row], -1) for row in arrays], -2
-    )
-
-
-@op
-def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> Any:
-    n, parts = x.shape[axis], indices_or_sections
-    if isinstance(parts, int):
-        each, more = divmod(n, parts)
-        cuts = [each * i + min(i, more) for i in range(1, parts)]
-    else:
-        cuts = list(parts)
-    pre = (slice(None),) * (axis % x.ndim)
-    return [x[(*pre, slice(a, b))] for a, b in zip([0, *cuts], [*cuts, n], strict=True)]
-
-
-@op
-def split(x: Any, indices_or_sections: Any, axis: int = 0) -> Any:
-    if isinstance(indices_or_sections, int) and x.shape[axis] % indices_or_sections:
-        raise ValueError("np.split needs a length that the number of parts divides; take np.array_split")
-    return ops.array_split(x, indices_or_sections, axis)
-
-
 @op
 def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
     steps = ops.diff(ops.ravel(ary))
     ends = [ops.ravel(array(one, steps)) for one in (to_begin, to_end) if one is not None]
     return ops.concat([*ends[: to_begin is not None], steps, *ends[to_begin is not None :]]) if ends else steps
-
-
-ops.hsplit = lambda x, n: ops.split(x, n, 1 if x.ndim > 1 else 0)
-ops.vsplit = lambda x, n: ops.split(x, n, 0)
-ops.dsplit = lambda x, n: ops.split(x, n, 2)
-ops.unstack = lambda x, /, *, axis=0: tuple(ops.moveaxis(x, axis, 0))
 
 
 @op

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from arraydiff.exact.primitives import Rule, inverse
+from arraydiff.exact.arrays import inverse
+from arraydiff.exact.primitives import Rule
 from arraydiff.exact.trace import Tracer, prim, refuse
 
 PUT: dict[str, Rule] = {
