@@ -179,7 +179,7 @@ def _posed(
     moving = [leaf for leaf in layout.leaves if leaf.constant is None]
     x, narrow, eps = flat_vector(backend, layout, arrays)
     dtype = x.dtype
-    scale: Array | Callable[[], Array] = partial(_own_scale, backend, moving, x)
+    scale: Array | Callable[[], Array] = partial(own_scale, backend, moving, x)
     if config.scale is not None:
         scale = xp.abs(spread(backend, layout, config.scale, "scale", dtype, 1.0))
     step = None
@@ -198,7 +198,7 @@ def _posed(
     return Problem(call, x, eps, Later(scale), lower, upper, step, narrow, refused), index
 
 
-def _own_scale(backend: Backend, leaves: Sequence[Leaf], x: Array) -> Array:
+def own_scale(backend: Backend, leaves: Sequence[Leaf], x: Array) -> Array:
     """|x|, and 1 where x is 0, denormal, or what rounding leaves of a 0 beside the other entries of its array."""
     xp, size, info = backend.xp, backend.xp.abs(x), backend.xp.finfo(x.dtype)
     least = float(info.smallest_normal) / float(info.eps)

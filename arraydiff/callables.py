@@ -7,23 +7,23 @@ import functools
 import types
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.altering import altered
-from arraydiff.arguments import Argnums, Layout, flatten
+from arraydiff.arguments import Layout, flatten
 from arraydiff.backends import is_array
 from arraydiff.batching import batched
 from arraydiff.binding import Asked, Bound, Rules, bind, checked_output
-from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.devices import PerDevice
 from arraydiff.engine import Derivative, Wanted, columns_of, differentiate, elementwise, outside
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
 from arraydiff.explain import Names, Story
 from arraydiff.levels import running
 from arraydiff.linear import linear_of, with_linear
+from arraydiff.options import OF_NO_VALUE, Options, is_plain
 from arraydiff.problem import Batching
 from arraydiff.record import active_records, unrecorded
 from arraydiff.recording import matrix
@@ -32,78 +32,32 @@ from arraydiff.seam import Prepared, Tape
 from arraydiff.telling import add_to, doubted, said, users_level
 
 if TYPE_CHECKING:
+    from arraydiff.alike import Alike
     from arraydiff.plan import Plan
     from arraydiff.stepping import Stepper
 
 PLAIN_KINDS = (bool, int, float, complex, str)
 """Arguments that are told from others by their value."""
 
+LEAST_POINTS = 4
+"""Of a call that went well: f(x), f followed, and two on a ray."""
+
 MOST_REFUSALS = 64
 """That a transform remembers, of as many values of arguments."""
 
-LEARNT = ("learnt", "batchings", "learnt_of", "batchings_of", "source", "patterns", "unverified", "unchecked", "_rules")
+LEARNT = (
+    "learnt",
+    "batchings",
+    "learnt_of",
+    "batchings_of",
+    "source",
+    "patterns",
+    "alike",
+    "unverified",
+    "unchecked",
+    "_rules",
+)
 """Attributes of a transform that change as it is called."""
-
-OF_NO_VALUE: dict[str, Any] = {  # options that change none
-    **dict.fromkeys(("workers", "n_workers", "store", "devices", "max_memory")),
-    "use_parallel": False,
-    "progress": False,
-    "unreliable": "warn",
-}
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a transform was asked for at decoration."""
-
-    argnums: Argnums
-    config: DifferentiationConfig
-    has_aux: bool = False
-    holomorphic: bool = False
-    allow_int: bool = False
-    full_output: bool = False
-    out: Any = None  # an array of the user's that a bare Jacobian is written to
-    f0: Any = None  # f(x), where the user knows it
-    linear: Any = None  # paths of the parameters in which f is linear
-
-
-DEFAULT = DifferentiationConfig()
-PLAIN = DifferentiationConfig(verify_trace=False)
-
-
-def shortest(options: Options) -> bool:
-    """Whether nothing is asked for that takes more than f followed once."""
-    plain = options.full_output or options.holomorphic or options.out is not None or options.f0 is not None
-    return not plain and options.linear is None and not options.config.verify_trace and _plain(options)
-
-
-def _plain(options: Options) -> bool:
-    """Whether the config says nothing else; what is done with doubts is of no account, where there are none."""
-    config = options.config
-    return config.follows and replace(config, unreliable=PLAIN.unreliable, method=PLAIN.method) == PLAIN
-
-
-def config_of(config: DifferentiationConfig | None, options: dict[str, Any], caller: str) -> DifferentiationConfig:
-    """The config of a call, its keyword options on top."""
-    if config is not None and not isinstance(config, DifferentiationConfig):
-        raise TypeError(f"config wants a DifferentiationConfig, got {type(config).__name__}; give options as keywords")
-    return (config or DEFAULT).with_options(options, caller)
-
-
-def inner_config(config: DifferentiationConfig) -> DifferentiationConfig:
-    """The options of a derivative inside one of ours: workers, store and progress serve the outer, whose points take longer."""
-    if config.workers is None and config.store is None and config.progress is False:
-        return config
-    return replace(config, workers=None, store=None, progress=False)
-
-
-def outer_config(config: DifferentiationConfig) -> DifferentiationConfig:
-    """The options of a derivative of a derivative of ours: imaginary part and devices are spent on the inner one."""
-    spent = config.method is DifferentiationMethod.COMPLEX_STEP
-    if not spent and config.devices is None:
-        return config
-    method = DifferentiationMethod.RICHARDSON if spent else config.method
-    return replace(config, method=method, devices=None)
 
 
 class Transform:
@@ -119,6 +73,7 @@ class Transform:
     elementwise: ClassVar[bool] = False
     cotangent: Array | None = None  # what outputs are summed with
     nests: ClassVar[bool] = True  # whether it is traced, inside of an f that is
+    repeats: ClassVar[bool] = False  # whether it is one number, or rows, for each output: what `Alike` makes
 
     def __init__(self, fun: Callable[..., Any], options: Options) -> None:
         if not callable(fun):
@@ -134,7 +89,8 @@ class Transform:
             f"arguments as {name}. {fun.__doc__ or ''}"
         )
         self.fun, self.options = (PerDevice(fun) if options.config.devices else fun), options
-        self.unverified = self.nests and shortest(options)
+        self.unverified = self._is_unverified()
+        self.alike: Alike | None = None  # how calls are made that are like one that went well
         self.learnt: dict[str, str] = {}
         self.batchings: dict[Hashable, Batching] = {}
 
@@ -159,15 +115,33 @@ class Transform:
             from arraydiff.nested import answer  # which loads what traces
 
             return answer(self, args, kwargs)
+        found = None if active_records() else self._shortly(args, kwargs)
+        if found is not None:
+            return found
         full = self.options.full_output
-        if self.unverified and not self.learnt and not active_records():
-            from arraydiff.nested import unverified
-
-            found = unverified(self, args, kwargs)
-            if found is not None:
-                return found
         bare = not full and self.options.config.unreliable in ("warn", "ignore")
         return self._given(*self._run(args, kwargs, bare), full)
+
+    def _shortly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The answer by a shorter way; None where none is open."""
+        alike = self.alike  # other threads may change it
+        if alike is not None:
+            found = alike.answer(self, args, kwargs)
+            if found is not None:
+                return self._paired(*found)
+            self.alike = None  # until another call goes well
+        if not (self.unverified and not self.learnt):
+            return None
+        from arraydiff.nested import unverified  # which loads what traces
+
+        return unverified(self, args, kwargs)
+
+    def _opens(self, bound: Bound, outputs: Layout) -> None:
+        """Have calls like this one, which went well by following f, made in a shorter way."""
+        if self.repeats and is_plain(self.options):
+            from arraydiff.alike import alike_to  # which loads what traces
+
+            self.alike = alike_to(bound, outputs)
 
     def result(self, *args: Any, **kwargs: Any) -> Any:
         """The derivative with error bars, flags, costs and reasons."""
@@ -204,6 +178,7 @@ class Transform:
         """Forget what was learnt of `fun`: that it does not take complex numbers, and whether it takes blocks of points."""
         self.learnt.clear()
         self.batchings.clear()
+        self.alike = None
 
     def measure(self, *args: Any, **kwargs: Any) -> DerivativeResult:
         """What an outer derivative needs of this one."""
@@ -235,6 +210,9 @@ class Transform:
             wanted = altered(self._wanted(bound), bare=bare, out=self.options.out if bare else None)
             derivative = differentiate(bound.problem, self.options.config, wanted, self._check_output, self.options.f0)
         self._noted(bound, derivative)
+        points = LEAST_POINTS if self.options.config.verify_trace else 1
+        if derivative.prepared.goes_well and derivative.evaluator.points == points:
+            self._opens(bound, derivative.output.layout)
         return bound, derivative
 
     def _noted(self, bound: Bound, derivative: Derivative) -> None:
@@ -272,12 +250,16 @@ class Transform:
         linear = linear_of(bound, self.options.argnums, self.options.linear)
         return with_linear(wanted, linear, self.options.config)
 
+    def _is_unverified(self) -> bool:
+        """Whether f followed once is all that is asked for."""
+        return self.nests and not self.options.config.verify_trace and is_plain(self.options)
+
     @functools.cached_property
     def unchecked(self) -> Transform:
         """The same without the check against plain f."""
         made = copy.copy(self)
         made.options = replace(self.options, config=replace(self.options.config, verify_trace=False))
-        made.unverified = self.nests and shortest(made.options)
+        made.unverified, made.alike = made._is_unverified(), None
         return made
 
     def _traced(self, bound: Bound, tape: Tape) -> Any:
@@ -422,6 +404,10 @@ class Transform:
         if derivative.dense.watch is None:  # they were not written chunk by chunk
             outside(derivative.problem, output, out).whole(flat)
         return out
+
+    def _paired(self, value: Array, rows: Array) -> Any:
+        """The answer of a call that is alike: f(x) (*m,) and its derivative (*m, n)."""
+        return rows
 
     def _value(self, bound: Bound, derivative: Derivative) -> PyTree:
         return assembly.value(bound.problem.backend, derivative.output.layout, derivative.value)

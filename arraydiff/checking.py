@@ -10,9 +10,10 @@ from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout, Leaf
 from arraydiff.binding import Asked, Bound, Rules, bind
-from arraydiff.callables import Options, Transform, config_of
+from arraydiff.callables import Transform
 from arraydiff.directions import ray
 from arraydiff.engine import Derivative, Wanted, along, value_at
+from arraydiff.options import Options, config_of
 from arraydiff.result import SMALL_SHARE, UNVOUCHED, JacobianResult, Status
 from arraydiff.tables import Table, copied
 from arraydiff.transforms import jacobian

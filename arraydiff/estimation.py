@@ -10,11 +10,11 @@ from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums
 from arraydiff.binding import Asked, Rules, bind
-from arraydiff.callables import config_of
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import FINEST, AtX
 from arraydiff.evaluator import Evaluator
 from arraydiff.noise import noise_at
+from arraydiff.options import config_of
 from arraydiff.probe import Probe, probed
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking

@@ -112,6 +112,7 @@ def unverified(transform: Transform, args: tuple[Any, ...], kwargs: dict[str, An
         both = backend.xp.sum(columns) + backend.xp.sum(output.values)
         if recorded.tape.notes.kinks or backend.counts(backend.xp.isfinite(both)) != [1]:
             return None
+        transform._opens(bound, output.layout)
         return _bare(transform, bound, output, columns)
 
 

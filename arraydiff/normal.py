@@ -13,10 +13,11 @@ from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums
 from arraydiff.blocks import Parts, WithBlock
-from arraydiff.callables import Options, Transform, config_of
+from arraydiff.callables import Transform
 from arraydiff.config import DifferentiationConfig
 from arraydiff.errors import DifferentiationWarning, NumericalStabilityError
 from arraydiff.normal_block import NormalBlock
+from arraydiff.options import Options, config_of
 from arraydiff.problem import Batching
 from arraydiff.record import active_records, unrecorded
 from arraydiff.result import DerivativeResult, JacobianResult, named

@@ -11,12 +11,13 @@ from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Layout
 from arraydiff.binding import Bound
-from arraydiff.callables import Options, Transform
+from arraydiff.callables import Transform
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import streamed
 from arraydiff.evaluator import Evaluator
 from arraydiff.gram import GramCollector, Sums
 from arraydiff.linear import linear_of
+from arraydiff.options import Options
 from arraydiff.problem import Batching
 from arraydiff.seam import Prepared
 from arraydiff.service import Service

@@ -11,9 +11,10 @@ from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout, Leaf, flatten, layout_of, ravel
 from arraydiff.backends import Backend, backend_of
 from arraydiff.binding import Asked, Bound, Rules, bind, checked_gradient, same_structure, tangent_of
-from arraydiff.callables import Options, Transform, config_of, inner_config, outer_config
+from arraydiff.callables import Transform
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import Derivative, Wanted, along, value_at
+from arraydiff.options import Options, config_of, inner_config, outer_config
 from arraydiff.result import DerivativeResult, HessianResult, JacobianResult
 from arraydiff.seam import Tape
 from arraydiff.transforms import Gradient, grad
@@ -80,6 +81,7 @@ class Cotangent(Gradient):
     """uᵀ·J for one cotangent; made and called at once by the function that `vjp` returns."""
 
     title, described = "vjp", "Cotangent"
+    repeats = False
 
     def __init__(self, fun: Callable[..., Any], options: Options, cotangent: Array) -> None:
         super().__init__(fun, options)

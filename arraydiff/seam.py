@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from arraydiff._typing import Array
+from arraydiff.config import DifferentiationMethod
 
 if TYPE_CHECKING:
     from arraydiff.backends import Backend
-    from arraydiff.config import DifferentiationConfig, DifferentiationMethod
+    from arraydiff.config import DifferentiationConfig
     from arraydiff.directions import Lines, Tangents
     from arraydiff.problem import Problem
     from arraydiff.rows import Rows
@@ -255,6 +256,11 @@ class Prepared:
     scatter: tuple[float, Array] | None = (
         None  # a number times (m,): what values of f scatter by, where the noise is not known
     )
+
+    @property
+    def goes_well(self) -> bool:
+        """Whether f was followed, nobody looks at bars, and there is nothing to tell."""
+        return self.method is DifferentiationMethod.EXACT and self.vouched and not (self.reason or self.heard)
 
 
 @runtime_checkable

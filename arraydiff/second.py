@@ -11,13 +11,14 @@ from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout, part_of
 from arraydiff.binding import Bound, checked_gradient
-from arraydiff.callables import Options, Transform, config_of, inner_config, outer_config
+from arraydiff.callables import Transform
 from arraydiff.collectors import Dense
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.directions import Lines
 from arraydiff.engine import Beside, Derivative, Wanted, columns_of
 from arraydiff.explain import Story
 from arraydiff.levels import running
+from arraydiff.options import Options, config_of, inner_config, outer_config
 from arraydiff.pairs import Pairs
 from arraydiff.problem import Problem
 from arraydiff.result import HessianResult
@@ -43,6 +44,7 @@ class Nested(ForwardJacobian):
     """The Hessian as the Jacobian of a Jacobian, made symmetric."""
 
     title, described = "hessian", "Hessian"
+    repeats = False
     result_type = HessianResult
 
     def _assembled(self, bound: Bound, outputs: Layout, flat: Array, kind: str) -> PyTree:

@@ -11,9 +11,10 @@ from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
 from arraydiff.batches import Batched
 from arraydiff.binding import Bound
-from arraydiff.callables import Options, Transform, config_of
+from arraydiff.callables import Transform
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import Derivative, Wanted
+from arraydiff.options import Options, config_of
 from arraydiff.result import DerivativeResult, GradientResult, JacobianResult
 from arraydiff.seam import Tape
 from arraydiff.strategies.higher import Higher, check_method
@@ -30,6 +31,7 @@ class Gradient(Transform):
     title, described = "grad", "Gradient"
     result_type = GradientResult
     complex_inputs = True
+    repeats = True
 
     def _check_output(self, bound_backend: Any, layout: Layout) -> None:
         only_scalar(layout)
@@ -68,6 +70,9 @@ class ValueAndGradient(Gradient):
         gradient = self._assembled(bound, derivative.output.layout, flat, "value")
         return ((value, derivative.output.aux) if self.options.has_aux else value), gradient
 
+    def _paired(self, value: Array, rows: Array) -> Any:
+        return value, rows
+
 
 class ForwardJacobian(Transform):
     """What `jacfwd` returns."""
@@ -75,6 +80,7 @@ class ForwardJacobian(Transform):
     title, described = "jacfwd", "Jacobian"
     result_type: ClassVar[type[DerivativeResult]] = JacobianResult
     complex_outputs = True
+    repeats = True
 
 
 class ReverseJacobian(Transform):
@@ -83,6 +89,7 @@ class ReverseJacobian(Transform):
     title, described = "jacrev", "Jacobian"
     result_type = JacobianResult
     complex_inputs = True
+    repeats = True
 
 
 class Jacobian(ReverseJacobian):

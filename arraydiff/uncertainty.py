@@ -11,10 +11,10 @@ from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
 from arraydiff.backends import Backend, backend_of, is_array
 from arraydiff.binding import Bound
-from arraydiff.callables import Options, config_of
 from arraydiff.config import DifferentiationConfig
 from arraydiff.covariances import CovarianceResult, Direction, covariance
 from arraydiff.engine import Derivative
+from arraydiff.options import Options, config_of
 from arraydiff.result import JacobianResult
 from arraydiff.transforms import ForwardJacobian
 

@@ -239,9 +239,9 @@ def test_it_works_on_arrays_of_other_libraries(backend: Backend) -> None:
 def test_rows_searched_anew_bring_what_the_known_pattern_lacks() -> None:
     from arraydiff.arguments import Argnums
     from arraydiff.binding import Asked, Rules, bind
-    from arraydiff.callables import DEFAULT
     from arraydiff.directions import AtX
     from arraydiff.evaluator import Evaluator
+    from arraydiff.options import DEFAULT
 
     n, known = 300, Pattern.of(sp.csr_array(sp.eye_array(300)))
     problem = bind(Asked(tridiagonal, (at(n),), {}, Argnums.of(0), DEFAULT, Rules("test"))).problem

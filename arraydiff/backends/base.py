@@ -69,6 +69,9 @@ class Backend:
     immutable = False
     """Whether arrays of ours cannot be written."""
 
+    immediate = False
+    """Whether operations on small arrays take so little that what is done around them counts."""
+
     complex_warnings = (np.exceptions.ComplexWarning,)
     """Warnings by which the library says that an imaginary part is lost."""
 

@@ -21,6 +21,7 @@ class NumpyBackend(Backend):
     """Arrays of NumPy."""
 
     _is_host = True
+    immediate = True
 
     @classmethod
     def owns(cls, array: Array) -> bool:

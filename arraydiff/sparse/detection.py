@@ -16,10 +16,10 @@ from arraydiff._typing import Array
 from arraydiff.arguments import Argnums
 from arraydiff.batching import batched
 from arraydiff.binding import Asked, Rules, bind, checked_output
-from arraydiff.callables import config_of
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import AtX
 from arraydiff.evaluator import Evaluator
+from arraydiff.options import config_of
 from arraydiff.problem import Problem
 from arraydiff.seam import Asking
 from arraydiff.sparse.grouping import NONE, Entries, Searching, by_columns, grouped

@@ -13,10 +13,10 @@ from arraydiff import assembly
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
 from arraydiff.binding import Bound
-from arraydiff.callables import Options
 from arraydiff.config import DifferentiationConfig, DifferentiationMethod
 from arraydiff.engine import Derivative
 from arraydiff.evaluator import Evaluator
+from arraydiff.options import Options
 from arraydiff.result import DerivativeResult
 from arraydiff.sparse.clashes import count_of
 from arraydiff.sparse.differences import CurvedRequest

@@ -9,11 +9,12 @@ from typing import Any, ClassVar, NoReturn
 from arraydiff._typing import Array, PyTree
 from arraydiff.arguments import Argnums, Layout
 from arraydiff.binding import Bound
-from arraydiff.callables import Options, Transform, config_of
+from arraydiff.callables import Transform
 from arraydiff.config import DifferentiationConfig
 from arraydiff.engine import Derivative
 from arraydiff.evaluator import Evaluator
 from arraydiff.linear import linear_of
+from arraydiff.options import Options, config_of
 from arraydiff.result import DerivativeResult
 from arraydiff.sparse.request import Request, SparseDerivative
 from arraydiff.sparse.results import SparseJacobianResult, matrix_of

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from arraydiff._typing import Array
+from arraydiff._typing import Array, Namespace
+from arraydiff.backends import Backend
 from arraydiff.config import DifferentiationConfig
 from arraydiff.directions import Tangents
 from arraydiff.noise import Noise, noise_at
@@ -52,15 +53,32 @@ NO_ROOM = "there is no room for differences inside the bounds"
 UNCLEAR = "along a random direction differences of f are too inexact to tell"
 
 
-def same_value(problem: Problem, value: Array, traced: Array, slope: Array) -> str:
-    """Nothing where f gave the traced x the values that it gives plain arrays; one read."""
-    xp = problem.xp
-    if problem.backend.counts(traced != value) == [0]:
+def same_value(backend: Backend, eps: float, value: Array, traced: Array, slope: Array) -> str:
+    """Nothing where f gave the traced x the values (m,) that it gives plain arrays; one read."""
+    xp = backend.xp
+    if backend.counts(traced != value) == [0]:
         return ""  # to the last bit
-    finite, size = xp.isfinite(value), xp.maximum(xp.abs(value), _finite(problem, xp.abs(slope)))
-    allowed = _finite(problem, problem.eps_of(value) * VALUE_SAME * size)
+    finite, size = xp.isfinite(value), xp.maximum(xp.abs(value), _finite(xp, xp.abs(slope)))
+    allowed = _finite(xp, eps * VALUE_SAME * size)
     same = xp.where(finite, xp.abs(traced - value) <= allowed, ~xp.isfinite(traced))
-    return "" if _all(problem, same) else OTHER_VALUES
+    return "" if _all(backend, same) else OTHER_VALUES
+
+
+def step_of(eps: float, power: float) -> float:
+    """A power of two: how far points lie from x along a ray, in units of the scale."""
+    return math.ldexp(1.0, round(math.log2(eps**power)))
+
+
+def two_points(
+    xp: Namespace, eps: float, t: float, values: tuple[Array, Array, Array], slope: Array
+) -> tuple[Array, Array]:
+    """Which outputs (m,) have the slope that two points at ±t tell, and what that leaves out; `values` are at 0, t and -t."""
+    value, ahead, behind = values
+    speed = xp.abs(slope)
+    size = xp.maximum(xp.abs(ahead), xp.abs(value)) + speed
+    bend = xp.abs((ahead - value) + (behind - value)) / t**2  # a slope that cancels does not tell what is left out
+    left = ROUNDINGS * eps / t * size + AGREED * xp.maximum(speed, xp.minimum(bend, size))
+    return (xp.abs((ahead - behind) / (2 * t) - slope) <= left) & xp.isfinite(left), left
 
 
 def confirmed(
@@ -69,20 +87,15 @@ def confirmed(
     """Nothing where differences of plain f along the line agree with the slope (m,), else what is wrong."""
     xp, value = problem.xp, at_x.at[:, 0]
     eps = problem.eps_of(value)
-    speed = xp.abs(slope)
     for power in (POWER, SHORT_POWER):
-        t = 2.0 ** round(math.log2(eps**power))
+        t = step_of(eps, power)
         if not _has_room(problem, line, t):
             break
-        values = (yield line.points(problem.backend.asarray([[t], [-t]], problem.x.dtype))).at
-        ahead, behind = values[:, 0], values[:, 1]
-        size = xp.maximum(xp.abs(ahead), xp.abs(value)) + speed
-        bend = xp.abs((ahead - value) + (behind - value)) / t**2  # a slope that cancels does not tell what is left out
-        left = ROUNDINGS * eps / t * size + AGREED * xp.maximum(speed, xp.minimum(bend, size))
-        met = (xp.abs((ahead - behind) / (2 * t) - slope) <= left) & xp.isfinite(left)
+        at = (yield line.points(problem.backend.asarray([[t], [-t]], problem.x.dtype))).at
+        met, left = two_points(xp, eps, t, (value, at[:, 0], at[:, 1]), slope)
         if power == SHORT_POWER:
-            met = met & (left <= SHARP * speed)
-        if _all(problem, met | ~xp.isfinite(value)):
+            met = met & (left <= SHARP * xp.abs(slope))
+        if _all(problem.backend, met | ~xp.isfinite(value)):
             return ""
     noise = noise_at(problem, config, at_x)
     return (yield from _by_ladder(problem, config, value, line, slope, noise))
@@ -93,19 +106,19 @@ def confirmed_second(
 ) -> Asking[str]:
     """The same of a slope (m,) and a second derivative (m,), by four points."""
     xp, backend = problem.xp, problem.backend
-    near, far = (2.0 ** round(math.log2(eps**power)) for power in (POWER, SECOND_POWER))
+    near, far = (step_of(eps, power) for power in (POWER, SECOND_POWER))
     if not _has_room(problem, line, far):
         return NO_ROOM
     points = backend.asarray([[near], [-near], [far], [-far]], problem.x.dtype)
     at = (yield line.points(points)).at
     first = (at[:, 0] - at[:, 1]) / (2 * near)
     second = (at[:, 2] - 2 * value + at[:, 3]) / far**2
-    size = _finite(problem, xp.max(xp.abs(at), axis=1) + xp.abs(slope) + xp.abs(bend))
+    size = _finite(xp, xp.max(xp.abs(at), axis=1) + xp.abs(slope) + xp.abs(bend))
     typical = xp.abs(slope) + xp.abs(bend)
     met = xp.abs(first - slope) <= ROUNDINGS * eps * size / near + AGREED * typical
     met = met & (xp.abs(second - bend) <= ROUNDINGS * eps * size / far**2 + SECOND_AGREED * typical)
     met = met & xp.isfinite(typical)
-    return "" if _all(problem, met | ~xp.isfinite(value)) else OTHER_BEND
+    return "" if _all(problem.backend, met | ~xp.isfinite(value)) else OTHER_BEND
 
 
 def _by_ladder(
@@ -122,9 +135,9 @@ def _by_ladder(
     bars = WITHIN * (1 + math.log2(max(m, 1))) * error
     agreed = xp.abs(seen - slope) <= xp.maximum(bars, config.complex_step_threshold * math.sqrt(m) * size)
     lost = ~xp.isfinite(value)
-    if not _all(problem, agreed | lost):
+    if not _all(problem.backend, agreed | lost):
         return OTHER_SLOPE
-    return "" if _all(problem, clear | lost) else UNCLEAR
+    return "" if _all(problem.backend, clear | lost) else UNCLEAR
 
 
 def _has_room(problem: Problem, line: Tangents, t: float) -> bool:
@@ -132,20 +145,20 @@ def _has_room(problem: Problem, line: Tangents, t: float) -> bool:
     if line.room is None:
         return True
     up, down = line.room
-    return _all(problem, (up >= t) & (down >= t))
+    return _all(problem.backend, (up >= t) & (down >= t))
 
 
 def _mean(problem: Problem, sizes: Array) -> Array:
     """() the root mean square of what is finite."""
-    xp, sizes = problem.xp, _finite(problem, sizes)
+    xp, sizes = problem.xp, _finite(problem.xp, sizes)
     largest = xp.max(sizes)
     unit = xp.where(largest > 0, largest, xp.ones_like(largest))
     return unit * xp.sqrt(xp.mean((sizes / unit) ** 2))
 
 
-def _finite(problem: Problem, sizes: Array) -> Array:
-    return problem.xp.where(problem.xp.isfinite(sizes), sizes, problem.xp.zeros_like(sizes))
+def _finite(xp: Namespace, sizes: Array) -> Array:
+    return xp.where(xp.isfinite(sizes), sizes, xp.zeros_like(sizes))
 
 
-def _all(problem: Problem, passed: Array) -> bool:
-    return problem.backend.counts(~passed) == [0]
+def _all(backend: Backend, passed: Array) -> bool:
+    return backend.counts(~passed) == [0]

@@ -141,7 +141,9 @@ class Begun:
 
     def other_value(self, problem: Problem, slope: Array) -> str:
         """Why the two differ, or nothing; `slope` (m,) is what f does along a ray."""
-        return "" if self.at_x is None else same_value(problem, self.value, self.recorded.value, slope)
+        if self.at_x is None:
+            return ""
+        return same_value(problem.backend, problem.eps_of(self.value), self.value, self.recorded.value, slope)
 
 
 def followed(problem: Problem, config: DifferentiationConfig, *, second: bool = False) -> Asking[Begun | Untraced]:
