@@ -319,7 +319,8 @@ def test_functions_fit_on_a_screen_and_modules_in_a_sitting() -> None:
     modules = [
         path.name
         for path in SOURCES
-        if path.read_text(encoding="utf-8").count("\n") > (LONGEST_OF_EXACT if layer_of(path) == "exact" else LONGEST_MODULE)
+        if path.read_text(encoding="utf-8").count("\n")
+        > (LONGEST_OF_EXACT if layer_of(path) == "exact" else LONGEST_MODULE)
     ]
     assert functions + modules == []
 

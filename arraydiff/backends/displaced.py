@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -40,21 +42,22 @@ class Displacer:
 
     def __call__(self, value: Array) -> Array:
         """Real or complex floating numbers, each off by half of so many eps to a few times that; others as they are."""
-        return self._displaced(value, _together())
+        return self._displaced(value, _together)
 
     def alone(self, value: Array) -> Array:
         """The same, neighbours independently."""
-        return self._displaced(value, _single())
+        return self._displaced(value, _single)
 
-    def _displaced(self, value: Array, numbers: np.ndarray) -> Array:
+    def _displaced(self, value: Array, numbers: Callable[[], np.ndarray]) -> Array:
         dtype = getattr(value, "dtype", None)
         if dtype is None or raw.kind(dtype) not in raw.SIMPLEST:
             return value
         self.place = (self.place + STRIDE) % NUMBERS
-        unit, size = self.units * float(raw.namespace_of(value).finfo(dtype).eps), math.prod(value.shape)
+        eps = _eps_of_host(dtype) if raw.is_host(value) else float(raw.namespace_of(value).finfo(dtype).eps)
+        unit, size = self.units * eps, math.prod(value.shape)
         if size == 1:
-            return value * (1.0 + unit * float(_single()[self.place]))
-        factors = 1.0 + unit * numbers[self.place : self.place + min(size, NUMBERS)]
+            return value * float(_factors(_single, unit)[self.place])
+        factors = _factors(numbers, unit)[self.place : self.place + min(size, NUMBERS)]
         if size <= NUMBERS:
             return value * _alike(factors.reshape(value.shape), value)
         return _tiled(value, _alike(factors, value), size)
@@ -80,6 +83,17 @@ def _tiled(value: Array, factors: Array, size: int) -> Array:
     np.multiply(tiles, factors, out=made[:tiled].reshape(-1, NUMBERS))
     np.multiply(rest, factors[: size - tiled], out=made[tiled:])
     return made.reshape(value.shape)
+
+
+@cache
+def _factors(numbers: Callable[[], np.ndarray], unit: float) -> np.ndarray:
+    """What displaces by so much: 1 and some."""
+    return 1.0 + unit * numbers()
+
+
+@cache
+def _eps_of_host(dtype: Any) -> float:
+    return float(np.finfo(dtype).eps)
 
 
 @cache
