@@ -44,26 +44,36 @@ class Alike:
     outputs: tuple[int, ...]
     one: Array  # () a cotangent
 
-    def answer(self, transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pair | None:
-        """F(x) and its derivative; None where the call is not alike, or is to be made by the whole way."""
-        place = self.place
-        if len(args) != self.count or not self._is_like(args[place]):
+    def taken(self, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """The arguments with x as it is now, into which f or another thread may write; None where they are not alike."""
+        if len(args) != self.count:
             return None
-        x = args[place]
-        backend, f = self.backend, transform.fun
+        x: Any = args[self.place]
+        kind: type = type(x)
+        if kind is not self.kind or x.shape != self.leaf.shape or x.dtype != self.leaf.dtype:
+            return None
+        return (*args[: self.place], self.backend.copy(x), *args[self.place + 1 :])
+
+    def answer(self, transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Pair | None, Any]:
+        """F(x) and its derivative, None where they are to be made by the whole way; and f(x) by itself, as far as it is known."""
+        backend, f, x = self.backend, transform.fun, args[self.place]
         if kwargs or len(args) > 1:
-            f = partial(_with, f, args, kwargs, place)
-        verified = transform.options.config.verify_trace
-        value = f(backend.copy(x)) if verified else None  # in the open, and before f may keep what is traced
+            f = partial(_with, f, args, kwargs, self.place)
+        verified, value = transform.options.config.verify_trace, None
+        if verified:  # in the open, and before f may keep what is traced
+            value = self._value(f(backend.copy(x)))
+            if value is None:
+                return None, None
         try:
             with backend.quietly():
-                return self._held_to(backend.flat(value), f, x) if verified else self._sound(f, x)
+                return (self._held_to(value, f, x) if verified else self._sound(f, x)), value
         except Exception:  # noqa: BLE001 - the whole way meets it again, and tells
-            return None
+            return None, value
 
-    def _is_like(self, x: Any) -> bool:
-        same = type(x) is self.kind
-        return same and x.shape == self.leaf.shape and x.dtype == self.leaf.dtype
+    def _value(self, made: Any) -> Array | None:
+        """A copy of what f gave, in its shape; None if that is not what f gave before."""
+        flat = self.backend.flat(made) if getattr(made, "shape", ()) == self.outputs else None
+        return None if flat is None else self.backend.xp.reshape(flat, self.outputs)
 
     def _followed(self, f: Function, x: Array) -> Pair | None:
         """F(x) and its derivative by one trace, where there is no kink."""
@@ -83,25 +93,26 @@ class Alike:
         sound = math.isfinite(raw.total(rows) + (raw.total(value) if self.outputs else value))
         return (self.backend.asarray(value, copy=True), rows) if sound else None  # it may lie in x
 
-    def _held_to(self, value: Array | None, f: Function, x: Array) -> Pair | None:
-        """The same where plain f gave this value (m,), and gives the slope at two points of a ray."""
+    def _held_to(self, value: Array, f: Function, x: Array) -> Pair | None:
+        """The same where plain f gave this value, and gives the slope at two points of a ray."""
         backend, xp = self.backend, self.backend.xp
         found = self._followed(f, x)
-        if found is None or value is None:
+        if found is None:
             return None
-        followed, rows = xp.reshape(found[0], (-1,)), found[1]
+        followed, rows = found
         direction = own_scale(backend, [self.leaf], x)
         direction *= backend.ray(x.shape[0], x.dtype)
-        slope = xp.reshape(xp.matmul(rows, direction), (-1,))
+        slope = xp.matmul(rows, direction)
         if same_value(backend, self.eps, value, followed, slope):
             return None
         t = step_of(self.eps, POWER)
         direction *= t
-        ahead, behind = backend.flat(f(x + direction)), backend.flat(f(x - direction))
-        if any(one is None or one.shape != followed.shape for one in (value, ahead, behind)):
+        behind = self._value(f(x - direction))
+        ahead = self._value(f(backend.added(direction, x)))
+        if ahead is None or behind is None:
             return None
         met, _ = two_points(xp, self.eps, t, (value, ahead, behind), slope)
-        return (xp.reshape(value, self.outputs), rows) if backend.counts(~met) == [0] else None
+        return (value, rows) if backend.counts(~met) == [0] else None
 
 
 def _with(fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: int, point: Any) -> Any:
@@ -117,7 +128,7 @@ def alike_to(bound: Bound, outputs: Layout) -> Alike | None:
         return None
     (leaf,), (out,) = bound.layout.leaves, outputs.leaves
     small = len(out.shape) == 1 and out.shape[0] * bound.problem.n <= MOST
-    if not (small or out.shape == ()) or out.dtype != x.dtype or leaf.dtype != x.dtype:
+    if not (small or out.shape == ()) or any(kind != call.backend.default_float for kind in (out.dtype, leaf.dtype)):
         return None
     one = call.backend.scalar(call.backend.asarray(1.0, x.dtype))  # of NumPy a number, which takes less than an array
     return Alike(call.backend, place, len(call.args), type(x), leaf, bound.problem.eps, out.shape, one)

@@ -115,26 +115,27 @@ class Transform:
             from arraydiff.nested import answer  # which loads what traces
 
             return answer(self, args, kwargs)
-        found = None if active_records() else self._shortly(args, kwargs)
-        if found is not None:
-            return found
+        alike = None if active_records() else self.alike
+        taken = None if alike is None else alike.taken(args)
+        if alike is not None and taken is not None:
+            pair, value = alike.answer(self, taken, kwargs)
+            if pair is not None:
+                return self._paired(*pair)
+            self.alike = None  # until another call goes well
+            return self._whole(taken, kwargs, value)
+        if self.unverified and not self.learnt and not active_records():
+            from arraydiff.nested import unverified  # which loads what traces
+
+            found = unverified(self, args, kwargs)
+            if found is not None:
+                return found
+        return self._whole(args, kwargs)
+
+    def _whole(self, args: tuple[Any, ...], kwargs: dict[str, Any], f0: Any = None) -> Any:
+        """The answer by the whole way; `f0` is f(x), where it is known."""
         full = self.options.full_output
         bare = not full and self.options.config.unreliable in ("warn", "ignore")
-        return self._given(*self._run(args, kwargs, bare), full)
-
-    def _shortly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The answer by a shorter way; None where none is open."""
-        alike = self.alike  # other threads may change it
-        if alike is not None:
-            found = alike.answer(self, args, kwargs)
-            if found is not None:
-                return self._paired(*found)
-            self.alike = None  # until another call goes well
-        if not (self.unverified and not self.learnt):
-            return None
-        from arraydiff.nested import unverified  # which loads what traces
-
-        return unverified(self, args, kwargs)
+        return self._given(*self._run(args, kwargs, bare, f0), full)
 
     def _opens(self, bound: Bound, outputs: Layout) -> None:
         """Have calls like this one, which went well by following f, made in a shorter way."""
@@ -204,11 +205,14 @@ class Transform:
 
         return measured(self, calls, alike)
 
-    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], bare: bool = False) -> tuple[Bound, Derivative]:
+    def _run(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], bare: bool = False, f0: Any = None
+    ) -> tuple[Bound, Derivative]:
         bound = self._bind(args, kwargs)
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
             wanted = altered(self._wanted(bound), bare=bare, out=self.options.out if bare else None)
-            derivative = differentiate(bound.problem, self.options.config, wanted, self._check_output, self.options.f0)
+            f0 = self.options.f0 if f0 is None else f0
+            derivative = differentiate(bound.problem, self.options.config, wanted, self._check_output, f0)
         self._noted(bound, derivative)
         points = LEAST_POINTS if self.options.config.verify_trace else 1
         if derivative.prepared.goes_well and derivative.evaluator.points == points:

@@ -41,7 +41,7 @@ def is_plain(options: Options) -> bool:
     """Whether nothing is asked for that takes more than f followed, and held to plain f."""
     config, given = options.config, (options.out, options.f0, options.linear)
     other = options.full_output or options.holomorphic or any(one is not None for one in given)
-    return not other and config.follows and replace(config, **OF_NO_ACCOUNT) == DEFAULT
+    return not other and (config is DEFAULT or (config.follows and replace(config, **OF_NO_ACCOUNT) == DEFAULT))
 
 
 def config_of(config: DifferentiationConfig | None, options: dict[str, Any], caller: str) -> DifferentiationConfig:

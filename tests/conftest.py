@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -23,3 +26,39 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         pytest.skip(reason)
     with chosen.active():
         yield chosen
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--looking-for",
+        default="",
+        metavar="LIBRARIES",
+        help="only tests that these libraries, say torch,jax, can have a part in: their names are in that of the test or, where "
+        "it is of no other library, anywhere in its module",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    names = [name for name in config.getoption("--looking-for").split(",") if name]
+    if names:
+        chosen = [item for item in items if _looks_for(item, names)]
+        config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
+        items[:] = chosen
+
+
+def _looks_for(item: pytest.Item, names: list[str]) -> bool:
+    if any(name in item.nodeid.lower() for name in names):
+        return True
+    of_one = any(isinstance(one, Backend) for one in getattr(item, "callspec", _Alone).params.values())
+    return not of_one and any(name in _text(item.path) for name in names)
+
+
+class _Alone:
+    """The parameters of a test that has none."""
+
+    params: ClassVar[dict[str, Any]] = {}
+
+
+@cache
+def _text(module: Path) -> str:
+    return module.read_text(encoding="utf-8").lower()

@@ -96,6 +96,32 @@ def test_what_it_returns_does_not_lie_in_x(options: dict[str, Any]) -> None:
     np.testing.assert_array_equal(gradient, [0, 1, 0, 0])
 
 
+@HELD
+def test_x_counts_as_it_was_handed_over(options: dict[str, Any]) -> None:
+    work = X.copy()
+
+    def f(x: Any) -> Any:
+        y = x * x * x
+        work[:] = 0.5  # what the caller passes as x is scratch
+        return np.sum(y)
+
+    g = ad.value_and_grad(f, **options)
+    for _ in range(2):
+        work[:] = X
+        value, gradient = g(work)
+        assert value == np.sum(X * X * X)
+        np.testing.assert_allclose(gradient, 3 * X**2, rtol=1e-14)
+
+
+@HELD
+def test_arrays_that_are_not_contiguous_give_the_bits_of_the_whole_way(options: dict[str, Any]) -> None:
+    matrix, wide = np.random.default_rng(0).normal(size=(40, 40)), np.linspace(-1.0, 1.0, 80)
+    for x in (wide[::-2], wide[::2], np.stack([wide, wide], axis=1)[:40, 0], np.broadcast_to(0.3, (40,))):
+        g = ad.value_and_grad(lambda x: np.sum(np.tanh(matrix @ x)) * np.dot(x, x), **options)
+        for one, other in zip(g(x), g(x), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_other_arguments_are_handed_on_whatever_their_number() -> None:
     def f(*args: Any, power: int = 2) -> Any:
         return np.sum(args[-1] ** power) * len(args)
@@ -194,6 +220,27 @@ def test_what_f_raises_and_warns_of_at_x_is_the_users() -> None:
         g(np.zeros(4))
 
 
+def test_what_goes_the_whole_way_after_all_asks_f_at_x_once() -> None:
+    def f(x: Any) -> Any:
+        if type(x) is np.ndarray and np.array_equal(x, kink):
+            at_x.append(1)
+        return np.sum(np.abs(x))
+
+    at_x, kink = list[int](), np.array([0.0, 1.0, 2.0, 3.0])
+    g = opened(ad.grad, f, X, unreliable="ignore")
+    g(kink)
+    assert len(at_x) == 1
+    assert g.alike is None
+
+
+def test_an_output_of_another_shape_is_not_taken_for_a_number() -> None:
+    f = Turning(lambda x: np.sum(x**2).reshape(1) if type(x) is np.ndarray else np.sum(x**2))
+    g = opened(ad.grad, f, X)
+    f.turned = True
+    with pytest.raises(TypeError, match="scalar-output"):
+        g(X)
+
+
 def test_f_that_fails_beside_x_is_differentiated_as_ever() -> None:
     def f(x: Any) -> Any:
         if x[0] > 1.0:
@@ -228,6 +275,8 @@ def test_records_count_what_is_asked_and_options_that_want_more_never_open_it() 
         assert other.alike is None
     aux = ad.grad(lambda x: (cost(x), "aux"), has_aux=True)
     assert aux(X)[1] == aux(X)[1] == "aux"
+    g(X[:2])
+    assert g.alike is not None  # another shape closes nothing
     g.forget()
     assert g.alike is None
 

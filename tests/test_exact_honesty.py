@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import arraydiff as ad
 from arraydiff.backends.displaced import Displacer
 from arraydiff.exact import Refused, gradient, hvp, pushforward, traced
 
@@ -419,6 +420,22 @@ def test_derivatives_of_derivatives_are_not_confused_with_each_other() -> None:
     assert derivative(lambda x: x * derivative(lambda y: x + y)(1.0 * x))(3.0) == 1.0
     assert derivative(lambda x: x * derivative(lambda y: x * y)(2.0 + 0 * x))(3.0) == 6.0
     assert derivative(lambda x: derivative(lambda y: x**2 * y**3)(x))(2.0) == 12 * 2.0**3
+
+
+@pytest.mark.parametrize("number", [np.array(1.3), np.float64(1.3)], ids=["array", "number"])
+def test_terms_of_a_number_read_in_place_are_not_lost_inside_of_a_derivative(number: Any) -> None:
+    def squared_slope(x: Any) -> Any:
+        return ad.grad(lambda y: y * 3.0 + y * x[0] * y + y[...] * 2.0)(number) ** 2
+
+    value, gradient = ad.value_and_grad(squared_slope, method="exact")(np.array([2.0, 3.0]))
+    np.testing.assert_allclose(value, 10.2**2, rtol=1e-14)
+    np.testing.assert_allclose(gradient, [2 * 10.2 * 2.6, 0.0], rtol=1e-14)
+
+
+def test_a_square_is_as_exact_as_a_product_at_the_edge_of_the_range() -> None:
+    result = ad.grad(lambda x: np.sum(x * x * 1e308)).result(np.array([1e-10, 2e-10]))
+    assert result.method_used == "exact"
+    np.testing.assert_allclose(result.gradient, [2e298, 4e298], rtol=1e-15)
 
 
 def test_third_derivatives_are_right() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import tracemalloc
 import warnings
@@ -264,6 +265,14 @@ def test_bars_of_rounding_hold_where_single_precision_shows_them(name: str) -> N
             ratios += (bar[error > 0] / error[error > 0]).tolist()
     assert np.mean(np.concatenate([part.ravel() for part in held])) >= 0.95
     assert np.median(ratios) <= 100
+
+
+def test_bars_of_long_running_sums_hold_backwards_too() -> None:
+    random = np.random.default_rng(0)
+    x, weights = random.normal(size=(2, 3000))
+    result = ad.grad(lambda x: np.sum(np.cumsum(x) * weights)).result(x)
+    right = np.asarray([math.fsum(weights[i:]) for i in range(x.size)])
+    assert np.mean(np.abs(result.gradient - right) <= result.error_estimate) > 0.99
 
 
 def test_second_derivatives_are_those_of_the_code() -> None:

@@ -88,7 +88,9 @@ def _tiled(value: Array, factors: Array, size: int) -> Array:
 @cache
 def _factors(numbers: Callable[[], np.ndarray], unit: float) -> np.ndarray:
     """What displaces by so much: 1 and some."""
-    return 1.0 + unit * numbers()
+    factors: np.ndarray = 1.0 + unit * numbers()
+    factors.flags.writeable = False
+    return factors
 
 
 @cache

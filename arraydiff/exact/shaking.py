@@ -6,11 +6,13 @@ a few eps, and of operations that sum their operands those too, so that what can
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from arraydiff.backends import raw
 from arraydiff.backends.displaced import Displacer
 from arraydiff.exact.primitives import Elementwise, Primitive
+from arraydiff.exact.sweeps import rounded
 from arraydiff.exact.trace import Trace, Tracer
 
 EXACT = frozenset({
@@ -39,10 +41,10 @@ def shaken(trace: Trace, root: Tracer, out: Tracer, shake: Displacer, *, keep: b
 def _again(primitive: Primitive, nodes: Any, operands: list[Any], options: dict[str, Any], shake: Displacer) -> Any:
     if primitive.name in EXACT:
         return primitive.evaluate(*operands, **options)
-    if primitive.name == "cumulative_sum":  # each sum is rounded, and goes into all that follow
+    if primitive.name == "cumulative_sum":
         made = primitive.evaluate(*operands, **options)
-        operands = [operands[0] + (shake.alone(made) - made)]
-    elif not isinstance(primitive, Elementwise):
+        return rounded(primitive.name, shake, made, partial(primitive.evaluate, **options))
+    if not isinstance(primitive, Elementwise):
         operands = [one if source is None else shake(one) for source, one in zip(nodes, operands, strict=True)]
     made = primitive.evaluate(*operands, **options)
     return shake(raw.numpy_number(made) if type(made) in raw.NUMBERS else made)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from arraydiff.backends import raw
+from arraydiff.backends.displaced import Displacer
 from arraydiff.exact.arrays import is_complex, whole, zeros_like
 from arraydiff.exact.trace import Trace, Tracer, ops, prim
 
-Shake = Callable[[Any], Any]
+
+def rounded(name: str, shake: Displacer, made: Any, again: Callable[[Any], Any]) -> Any:
+    """What a linear operation made, rounded otherwise: each partial sum is rounded by itself, and goes into all that follow."""
+    if name == "cumulative_sum":
+        made = made + again(shake.alone(made) - made)
+    return shake(made)
 
 
 def backward(
-    trace: Trace, cotangents: dict[int, Any], root: Tracer, *, release: bool, shake: Shake | None = None
+    trace: Trace, cotangents: dict[int, Any], root: Tracer, *, release: bool, shake: Displacer | None = None
 ) -> Any:
     """Cotangents of nodes pulled back to `root`; `shake` rounds what every operation gives otherwise.
 
@@ -40,16 +47,14 @@ def backward(
                 c = primitive.vjp(k, g, made, values, options)
             if c.dtype is not x.dtype and is_complex(c) and not is_complex(x):
                 c = ops.real(c)
-            c = c if shake is None else shake(c)
+            if shake is not None:
+                again = partial(primitive.vjp, k, out=made, values=values, options=options)
+                c = rounded(primitive.name, shake, c, again)
             if source in found:
                 sums.add(source, c, x)
             else:
                 found[source] = c
-    g = found.get(root.node)
-    if g is None:
-        return zeros_like(root.value)
-    g = whole(g, root.value.shape)
-    return g if root.node in sums.ours else g * 1  # never the caller's own array, nor one broadcast
+    return sums.whole(root)
 
 
 class _Sums:
@@ -66,10 +71,19 @@ class _Sums:
         old = self.found[node]
         if node in self.ours and type(c) is not Tracer and (c.dtype is old.dtype or not is_complex(c)):
             old += c
-        else:
-            self.found[node] = total = old + c
-            if raw.is_host(total) and not raw.is_number(total) and total.shape == x.shape:
-                self.ours.add(node)
+            return
+        self.found[node] = total = old + c
+        self.ours.discard(node)
+        if raw.is_host(total) and not raw.is_number(total) and total.shape == x.shape:
+            self.ours.add(node)
+
+    def whole(self, root: Tracer) -> Any:
+        """That of `root`: never the caller's own array, nor one broadcast."""
+        g = self.found.get(root.node)
+        if g is None:
+            return zeros_like(root.value)
+        g = whole(g, root.value.shape)
+        return g if root.node in self.ours else g * 1
 
     def scatter(self, node: int, g: Any, x: Any, index: Any) -> bool:
         """Add the cotangent of x[index] into one buffer, so that n of them cost O(n)."""
@@ -96,7 +110,7 @@ class _Sums:
         return raw.add_at(buffer, index, g)
 
 
-def forward(trace: Trace, out: Tracer, tangents: dict[int, Any], shake: Shake | None = None) -> Any:
+def forward(trace: Trace, out: Tracer, tangents: dict[int, Any], shake: Displacer | None = None) -> Any:
     """Tangents of nodes pushed along the tape to `out`; each one goes when nothing needs it any more."""
     tape = trace.tape
     assert tape is not None
@@ -109,7 +123,9 @@ def forward(trace: Trace, out: Tracer, tangents: dict[int, Any], shake: Shake | 
         moved = [tangents.get(source) for source in nodes]
         if any(one is not None for one in moved):
             change = primitive._tangent(moved, made, values, options)
-            change = change if shake is None else shake(change)
+            if shake is not None:
+                again = partial(primitive.jvp, 0, out=made, values=values, options=options)
+                change = rounded(primitive.name, shake, change, again)
             tangents[node] = tangents[node] + change if node in tangents else change
         for source in nodes:
             if source is not None and last[source] == node:
