@@ -237,8 +237,14 @@ def _raised_at(error: BaseException) -> str:
     return place
 
 
+OF_OBJECTS = ("dtype('O')", "which has no callable")
+"""In what NumPy says of arrays of objects."""
+
+
 def _remedy(error: BaseException) -> str:
-    """What to do about an exception that SciPy raises of an array that it does not know."""
+    """What to do about an exception that NumPy or SciPy raises of an array that it does not know."""
+    if any(text in str(error) for text in OF_OBJECTS):
+        return "; np.array of x[0] and plain numbers holds objects: take np.stack([x[0], 2.0])"
     modules, step = [], error.__traceback__
     while step is not None:
         modules.append(step.tb_frame.f_globals.get("__name__", ""))

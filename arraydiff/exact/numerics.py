@@ -129,23 +129,35 @@ def gradient(f: Any, *spacing: Any, axis: Any = None, edge_order: int = 1) -> An
 
 
 def _slopes(f: Any, h: Any, axis: int, edge_order: int) -> Any:
+    if getattr(h, "shape", ()) != ():
+        return _uneven_slopes(f, h, axis, edge_order)
+    n = f.shape[axis]
+
+    def at(start: int, stop: int) -> Any:
+        return f[(*(slice(None),) * axis, slice(start, stop))]
+
+    middle = (at(2, n) - at(0, n - 2)) / (
+        2.0 * h
+    )  # in the order of NumPy's operations: the same values to the last bit
+    if edge_order == 2:
+        first = (-1.5 / h) * at(0, 1) + (2.0 / h) * at(1, 2) + (-0.5 / h) * at(2, 3)
+        last = (0.5 / h) * at(n - 3, n - 2) + (-2.0 / h) * at(n - 2, n - 1) + (1.5 / h) * at(n - 1, n)
+    else:
+        first, last = (at(1, 2) - at(0, 1)) / h, (at(n - 1, n) - at(n - 2, n - 1)) / h
+    return ops.concat([first, middle, last], axis)
+
+
+def _uneven_slopes(f: Any, h: Any, axis: int, edge_order: int) -> Any:
     """Of the parabola through three neighbours; at the ends of order 1, of the line through two."""
     pre, n = (slice(None),) * axis, f.shape[axis]
-    rises = ops.diff(f, axis=axis)
-    uneven = getattr(h, "shape", ()) != ()
-    if uneven:
-        h = prim.reshape(ops.diff(h), tuple(-1 if i == axis else 1 for i in range(f.ndim)))
-    slopes = rises / h
+    h = prim.reshape(ops.diff(h), tuple(-1 if i == axis else 1 for i in range(f.ndim)))
+    slopes = ops.diff(f, axis=axis) / h
     before, after = slopes[(*pre, slice(None, -1))], slopes[(*pre, slice(1, None))]
-    here, there = (h[(*pre, slice(None, -1))], h[(*pre, slice(1, None))]) if uneven else (1.0, 1.0)
+    here, there = h[(*pre, slice(None, -1))], h[(*pre, slice(1, None))]
     middle = (before * there + after * here) / (here + there)
     first, last = slopes[(*pre, slice(0, 1))], slopes[(*pre, slice(n - 2, n - 1))]
-    if edge_order == 2:
-        start, end = middle[(*pre, slice(0, 1))], middle[(*pre, slice(n - 3, n - 2))]
-        first, last = (
-            2 * first - start,
-            2 * last - end,
-        )  # a line between two points has the mean of a parabola's slopes there
+    if edge_order == 2:  # a line between two points has the mean of a parabola's slopes there
+        first, last = 2 * first - middle[(*pre, slice(0, 1))], 2 * last - middle[(*pre, slice(n - 3, n - 2))]
     return ops.concat([first, middle, last], axis)
 
 

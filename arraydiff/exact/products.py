@@ -228,8 +228,7 @@ def multi_dot(arrays: Any, *, out: Any = None) -> Any:
 
 
 def _eigh(a: Any, UPLO: str = "L") -> Any:
-    only(a, UPLO=None if UPLO == "L" else UPLO)
-    packed = prim.eigh(a)
+    packed = prim.eigh(a if UPLO in "Ll" else ops.adjoint(a))
     return raw.named(
         "EighResult", packed[..., 0, :] if not is_complex(packed) else ops.real(packed[..., 0, :]), packed[..., 1:, :]
     )

@@ -34,15 +34,9 @@ __all__ = [
     "spsolve",
 ]
 
-digamma, zeta, expit, jv, yv, iv, kv = (
-    sc.digamma,
-    sc.zeta,
-    sc.expit,
-    sc.jv,
-    sc.yv,
-    sc.iv,
-    sc.kv,
-)  # followed by the rules below
+# Followed by the rules below.
+digamma, zeta, expit, wofz, ellipk, ellipe, expn = sc.digamma, sc.zeta, sc.expit, sc.wofz, sc.ellipk, sc.ellipe, sc.expn
+jv, yv, iv, kv, ive, kve = sc.jv, sc.yv, sc.iv, sc.kv, sc.ive, sc.kve
 ROOT_PI, ROOT_TAU = math.sqrt(math.pi), math.sqrt(2 * math.pi)
 
 rule(sc.erf, lambda t, y, x: t * (2 / ROOT_PI) * ops.exp(-x * x))
@@ -50,6 +44,8 @@ rule(sc.erfc, lambda t, y, x: t * (-2 / ROOT_PI) * ops.exp(-x * x))
 rule(sc.erfcx, lambda t, y, x: t * (2 * x * y - 2 / ROOT_PI))
 rule(sc.erfi, lambda t, y, x: t * (2 / ROOT_PI) * ops.exp(x * x))
 rule(sc.erfinv, lambda t, y, x: t * (ROOT_PI / 2) * ops.exp(y * y))
+rule(sc.erfcinv, lambda t, y, x: t * (-ROOT_PI / 2) * ops.exp(y * y))
+rule(sc.wofz, lambda t, y, x: t * (2j / ROOT_PI - 2 * x * y))
 rule(sc.dawsn, lambda t, y, x: t * (1 - 2 * x * y))
 rule(sc.ndtr, lambda t, y, x: t * ops.exp(-0.5 * x * x) / ROOT_TAU)
 rule(sc.log_ndtr, lambda t, y, x: t * ops.exp(-0.5 * x * x - y) / ROOT_TAU)
@@ -59,6 +55,9 @@ rule(sc.log_expit, lambda t, y, x: t * expit(-x))
 rule(sc.logit, lambda t, y, x: t / (x * (1 - x)))
 rule(sc.gammaln, lambda t, y, x: t * digamma(x))
 rule(sc.gamma, lambda t, y, x: t * y * digamma(x))
+rule(sc.rgamma, lambda t, y, x: -t * y * digamma(x))
+rule(sc.loggamma, lambda t, y, x: t * digamma(x))
+rule(sc.gammasgn, lambda t, y, x: t * 0)
 rule(sc.digamma, lambda t, y, x: t * zeta(2.0, x))
 rule(sc._ufuncs._zeta, None,  # which sc.zeta calls
       lambda t, y, s, x: -t * s * zeta(s + 1, x))  # fmt: skip
@@ -72,12 +71,23 @@ rule(
     lambda t, y, a, b: t * (digamma(a) - digamma(a + b)),
     lambda t, y, a, b: t * (digamma(b) - digamma(a + b)),
 )
+rule(sc.betainc, None, None, lambda t, y, a, b, x: (
+    t * ops.exp((a - 1) * ops.log(x) + (b - 1) * ops.log1p(-x) - sc.betaln(a, b))))  # fmt: skip
 rule(sc.gammainc, None, lambda t, y, a, x: t * ops.exp((a - 1) * ops.log(x) - x - sc.gammaln(a)))
 rule(sc.gammaincc, None, lambda t, y, a, x: -t * ops.exp((a - 1) * ops.log(x) - x - sc.gammaln(a)))
 rule(sc.jv, None, lambda t, y, v, x: t * 0.5 * (jv(v - 1, x) - jv(v + 1, x)))
 rule(sc.yv, None, lambda t, y, v, x: t * 0.5 * (yv(v - 1, x) - yv(v + 1, x)))
 rule(sc.iv, None, lambda t, y, v, x: t * 0.5 * (iv(v - 1, x) + iv(v + 1, x)))
 rule(sc.kv, None, lambda t, y, v, x: t * -0.5 * (kv(v - 1, x) + kv(v + 1, x)))
+rule(sc.ive, None, lambda t, y, v, x: t * (0.5 * (ive(v - 1, x) + ive(v + 1, x)) - ops.sign(x) * y))
+rule(sc.kve, None, lambda t, y, v, x: t * (y - 0.5 * (kve(v - 1, x) + kve(v + 1, x))))
+rule(sc.yn, None, lambda t, y, v, x: t * 0.5 * (yv(v - 1.0, x) - yv(v + 1.0, x)))
+rule(sc.y0, lambda t, y, x: -t * yv(1.0, x))
+rule(sc.y1, lambda t, y, x: t * 0.5 * (yv(0.0, x) - yv(2.0, x)))
+rule(sc.i0e, lambda t, y, x: t * (ive(1.0, x) - ops.sign(x) * y))
+rule(sc.i1e, lambda t, y, x: t * (0.5 * (ive(0.0, x) + ive(2.0, x)) - ops.sign(x) * y))
+rule(sc.k0e, lambda t, y, x: t * (y - kve(1.0, x)))
+rule(sc.k1e, lambda t, y, x: t * (y - 0.5 * (kve(0.0, x) + kve(2.0, x))))
 rule(sc.j0, lambda t, y, x: -t * jv(1.0, x))
 rule(sc.j1, lambda t, y, x: t * 0.5 * (jv(0.0, x) - jv(2.0, x)))
 rule(sc.i0, lambda t, y, x: t * iv(1.0, x))
@@ -88,9 +98,37 @@ rule(sc.xlogy, lambda t, y, x, z: t * ops.log(z), lambda t, y, x, z: t * x / z)
 rule(sc.xlog1py, lambda t, y, x, z: t * ops.log1p(z), lambda t, y, x, z: t * x / (1 + z))
 rule(sc.entr, lambda t, y, x: -t * (ops.log(x) + 1))
 rule(sc.rel_entr, lambda t, y, p, q: t * (ops.log(p / q) + 1), lambda t, y, p, q: -t * p / q)
+rule(sc.kl_div, lambda t, y, p, q: t * ops.log(p / q), lambda t, y, p, q: t * (1 - p / q))
+rule(sc.huber, None, lambda t, y, d, r: t * ops.clip(r, -d, d))
+rule(sc.pseudo_huber, None, lambda t, y, d, r: t * r / ops.sqrt(1 + (r / d) ** 2))
+rule(sc.ellipk, lambda t, y, m: t * (ellipe(m) / (1 - m) - y) / (2 * m))
+rule(sc.ellipe, lambda t, y, m: t * (y - ellipk(m)) / (2 * m))
+rule(sc.exp1, lambda t, y, x: -t * ops.exp(-x) / x)
+rule(sc.expi, lambda t, y, x: t * ops.exp(x) / x)
+rule(sc.expn, None, lambda t, y, n, x: -t * expn(n - 1, x))
+rule(sc._ufuncs._lambertw, lambda t, y, z, k, tol: t * y / (z * (1 + y)), None, None)  # which sc.lambertw calls
 rule(sc.expm1, lambda t, y, x: t * ops.exp(x))
 rule(sc.log1p, lambda t, y, x: t / (1 + x))
 rule(sc.exp10, lambda t, y, x: t * y * math.log(10))
+
+
+def _line(x: Any, s: Any, g: Any) -> tuple[Any, Any]:
+    """The argument of Faddeeva's function in Voigt's profile, and its derivative there over the profile's norm."""
+    z = (x + 1j * g) / (s * math.sqrt(2))
+    return z, (2j / ROOT_PI - 2 * z * wofz(z)) / (s * ROOT_TAU)
+
+
+def _voigt_in_sigma(t: Any, y: Any, x: Any, s: Any, g: Any) -> Any:
+    z, slope = _line(x, s, g)
+    return -t * (y + ops.real(slope * z)) / s
+
+
+rule(
+    sc.voigt_profile,
+    lambda t, y, x, s, g: t * ops.real(_line(x, s, g)[1]) / (s * math.sqrt(2)),
+    _voigt_in_sigma,
+    lambda t, y, x, s, g: -t * ops.imag(_line(x, s, g)[1]) / (s * math.sqrt(2)),
+)
 
 
 def _kept(y: Any, axis: Any, keepdims: bool) -> Any:
@@ -98,8 +136,8 @@ def _kept(y: Any, axis: Any, keepdims: bool) -> Any:
     return y if keepdims or axis is None else ops.expand_dims(y, axis)
 
 
-def _of_logsumexp(t: Any, y: Any, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    return ops.sum(t * ops.exp(a - _kept(y, axis, keepdims)), axis=axis, keepdims=keepdims)
+def _of_logsumexp(t: Any, y: Any, a: Any, axis: Any = None, b: Any = 1.0, keepdims: bool = False) -> Any:
+    return ops.sum(t * b * ops.exp(a - _kept(y, axis, keepdims)), axis=axis, keepdims=keepdims)
 
 
 logsumexp = rule(sc.logsumexp, _of_logsumexp)
