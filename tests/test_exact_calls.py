@@ -221,3 +221,42 @@ def test_the_norm_of_the_standard_has_the_shape_that_it_has_there(axis: Any, kee
     found = traced(fun, x.ravel()).value
     assert found.shape == wanted.shape
     np.testing.assert_allclose(found, wanted, rtol=1e-15)
+
+
+MATRICES = {
+    "equal eigenvalues": (lambda m: np.sum(np.linalg.eigvalsh((m + m.T) / 2) ** 3), np.eye(3)),
+    "equal singular values": (lambda m: np.linalg.norm(m, "nuc"), np.eye(2, 3)),
+    "a singular matrix": (lambda m: np.linalg.slogdet(m)[1], np.zeros((2, 2))),
+    "no triangle": (lambda m: np.sum(np.linalg.qr(m)[1] ** 2), np.zeros((2, 2))),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"verify_trace": False}], ids=["held to plain f", "not"])
+@pytest.mark.parametrize("name", MATRICES)
+def test_what_a_rule_refuses_in_a_sweep_is_made_of_values(name: str, options: dict[str, Any]) -> None:
+    f, m = MATRICES[name]
+    with np.errstate(all="ignore"):
+        for transform in (ad.grad, ad.hessian, ad.hessian_diag, ad.value_and_grad_and_hessian):
+            transform(f, unreliable="ignore", **options)(m)
+        ad.hvp(f, (m,), (m + 1,), unreliable="ignore", **options)
+        ad.jvp(f, (m,), (m + 1,), unreliable="ignore", **options)
+
+
+def test_second_derivatives_of_the_singular_values_of_a_wide_matrix_are_exact() -> None:
+    m = np.random.default_rng(3).normal(size=(3, 5))
+    for f in (lambda m: np.linalg.norm(m, "nuc"), lambda m: np.sum(np.linalg.svd(m, compute_uv=False) ** 3)):
+        wide, tall = ad.hessian(f).result(m), ad.hessian(lambda m, f=f: f(m.T)).result(m)
+        assert wide.method_used == tall.method_used == "exact"
+        np.testing.assert_allclose(wide.hessian, tall.hessian, rtol=1e-10, atol=1e-10)
+
+
+def test_numbers_beside_traced_ones_in_an_array_are_refused_with_the_way_out() -> None:
+    result = ad.grad(lambda x: np.sum(np.exp(np.array([0.0, x[0]])))).result(np.ones(2))
+    assert "np.stack" in result.reason
+
+
+def test_gradient_gives_the_values_of_numpy_to_the_last_bit() -> None:
+    x = np.random.default_rng(4).normal(size=(4, 5))
+    for order in (1, 2):
+        followed = traced(lambda v, order=order: np.gradient(v, 0.3, edge_order=order), x[0])
+        np.testing.assert_array_equal(followed.value, np.gradient(x[0], 0.3, edge_order=order))

@@ -304,7 +304,9 @@ def _pseudo_inverse(t: Any, y: Any, a: Any) -> Any:
 
 
 def _singular_values(t: Any, y: Any, a: Any) -> Any:
-    """From the eigenvectors of aᵀa, which differentiate in turn: v, then u = a v / s."""
+    """From the eigenvectors of aᵀa, which differentiate in turn: v, then u = a v / s; of the smaller of aᵀa and a aᵀ."""
+    if a.shape[-2] < a.shape[-1]:
+        return _singular_values(ops.adjoint(t), y, ops.adjoint(a))
     v = prim.flip(prim.eigh(prim.matmul(ops.adjoint(a), a))[..., 1:, :], axis=-1)[..., :, : y.shape[-1]]
     u = prim.matmul(a, v) / y[..., None, :]
     return ops.real(ops.on_diagonal(prim.matmul(prim.matmul(ops.adjoint(u), t), v), 0, -2, -1))

@@ -113,13 +113,18 @@ def attempt(problem: Problem, config: DifferentiationConfig, along: bool = False
         code = yield from Code.of(problem, config, begun.value, tape)
         belied = begun.other_value(problem, code.slope)
     except Exception as error:  # noqa: BLE001 - a rule that refuses, or fails, says that differences are to be taken
-        return Untraced(f"the code has a derivative that is not followed: {first_line(error)}", error=error)
+        return unfollowed(error)
     if code.kinks and problem.backend.counts(code.line.at != 0) == [0]:
         return Untraced(f"{ONE_OF_SEVERAL}: {', '.join(tape.notes.kinks)}")
     if not belied and config.verify_trace:
         assert begun.at_x is not None
         belied = yield from confirmed(problem, config, begun.at_x, code.line, code.slope)
     return Untraced(f"{BELIED}: {belied}") if belied else code.prepared(along)
+
+
+def unfollowed(error: Exception) -> Untraced:
+    """A sweep along the tape failed."""
+    return Untraced(f"the code has a derivative that is not followed: {first_line(error)}", error=error)
 
 
 def first_line(error: Exception) -> str:

@@ -17,7 +17,7 @@ from arraydiff.problem import Problem
 from arraydiff.seam import Asking, Prepared, Pushforward, Strategy, Tape
 from arraydiff.strategies.code import direction, eps_of, pushed, unseen_bar, with_others
 from arraydiff.strategies.confirming import confirmed_second
-from arraydiff.strategies.exact import BELIED, Untraced, followed
+from arraydiff.strategies.exact import BELIED, Untraced, followed, unfollowed
 from arraydiff.strategies.richardson import bar_factor
 
 EXACT = DifferentiationMethod.EXACT
@@ -52,7 +52,10 @@ class ExactSecond:
         taken = yield from followed_slopes(problem, config)
         if isinstance(taken, Untraced):
             return taken
-        found = Curved.of(problem, self.frame(problem), int(taken.value.shape[0]), taken.tape, self.mixed)
+        try:
+            found = Curved.of(problem, self.frame(problem), int(taken.value.shape[0]), taken.tape, self.mixed)
+        except Exception as error:  # noqa: BLE001 - as for first derivatives
+            return unfollowed(error)
         if not found.is_finite():
             return Untraced(LOST)
         unseen = unseen_bar(problem, taken.eps)
@@ -84,7 +87,10 @@ def followed_slopes(problem: Problem, config: DifferentiationConfig) -> Asking[S
         return Untraced(f"{LOST}: {place}")
     line = ray(replace(problem, step=None))
     v = line.at[:, 0]
-    change = tape.pushforward(v)
+    try:
+        change = tape.pushforward(v)
+    except Exception as error:  # noqa: BLE001 - a rule that refuses, or fails, says that differences are to be taken
+        return unfollowed(error)
     slope, bend = (xp.matmul(xp.reshape(one, (m, problem.n)), v) for one in (tape.value, change))
     belied = begun.other_value(problem, slope)
     eps = eps_of(problem, begun.value, tape)
