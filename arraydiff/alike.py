@@ -111,8 +111,8 @@ class Alike:
         ahead = self._value(f(backend.added(direction, x)))
         if ahead is None or behind is None:
             return None
-        met, _ = two_points(xp, self.eps, t, (value, ahead, behind), slope)
-        return (value, rows) if backend.counts(~met) == [0] else None
+        pair = two_points(xp, self.eps, t, (value, ahead, behind), slope)
+        return (value, rows) if backend.counts(~pair.met | pair.apart) == [0] else None
 
 
 def _with(fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: int, point: Any) -> Any:

@@ -441,3 +441,32 @@ def test_a_complex_point_at_which_f_raises_is_no_zero():
     result = ad.grad(f, trace=False).result(x)
     assert np.flatnonzero(np.isnan(result.gradient)).tolist() == [3]
     assert result.status[3] == ad.Status.FAILED
+
+
+# ---- a value of f that is one for itself
+ISOLATED = {
+    "a guard against a division by 0": (lambda x: 1 / x[0] ** 2 if x[0] != 0 else 0 * x[0], [0.0]),
+    "a jump": (lambda x: 0 * x[0] if x[0] == 0 else 1.0 + 0 * x[0], [0.0]),
+    "a jump on a slope": (lambda x: 3 * x[0] + (0.0 if x[0] == 0 else 1.0), [0.0]),
+    "where": (lambda x: np.sum(np.where(x == 0, 0.0, 1 / np.where(x == 0, 1.0, x) ** 2)), [0.0]),
+    "a matrix without full rank": (lambda x: np.sum(np.linalg.pinv(np.reshape(x, (1, 1))) ** 2), [0.0]),
+}
+
+
+@pytest.mark.parametrize("name", ISOLATED)
+@pytest.mark.parametrize("method", ["adaptive", "untraced", "richardson"])
+def test_a_derivative_where_f_has_a_value_for_itself_is_flagged(method, name):
+    f, x = ISOLATED[name]
+    result = ad.grad(f, **by(method)).result(np.asarray(x))
+    assert result.status[0] & UNVOUCHED
+    with pytest.warns(ad.DifferentiationWarning):
+        ad.grad(f, **by(method))(np.asarray(x))
+
+
+@pytest.mark.parametrize("f", [lambda x: np.sum(x**2), lambda x: np.sum(x**4), lambda x: np.sum(1 - np.cos(x))])
+@pytest.mark.parametrize("method", ["adaptive", "untraced", "richardson"])
+def test_a_minimum_of_0_is_none(method, f):
+    for x in (np.zeros(1), np.zeros(3)):
+        result = ad.grad(f, **by(method)).result(x)
+        assert not np.any(result.status & UNVOUCHED)
+        np.testing.assert_array_equal(result.gradient, 0.0)

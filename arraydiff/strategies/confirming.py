@@ -8,7 +8,9 @@ not settle it, the ray's ladder does, with bars of its own.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from arraydiff._typing import Array, Namespace
 from arraydiff.backends import Backend
@@ -46,6 +48,13 @@ SECOND_AGREED = 1e-5
 CLEAR = 0.1
 """Of the derivative: differences with wider bars tell nothing. What is not followed misses far more, as a rule."""
 
+APART = 0.1
+"""Of |f(x)| or of the slope, in units of the scale: f(x) may be a value for itself, as of a guard against a division by 0."""
+
+FALLEN = 1e-2
+"""Of how far f(x) stands apart, 500 times closer: of a bend 4e-6 remains, of a kink 2e-3, of a value for itself all."""
+
+ISOLATED = "f(x) stands apart from what f is beside x, as where a division by 0 is caught"
 OTHER_VALUES = "f gives other values to a traced x; it may be random, keep state, or look at the types of its arguments"
 OTHER_SLOPE = "along a random direction differences of f give another derivative; f may look at types, or be random"
 OTHER_BEND = "along a random direction differences of f give other derivatives, or do not resolve them"
@@ -69,16 +78,24 @@ def step_of(eps: float, power: float) -> float:
     return math.ldexp(1.0, round(math.log2(eps**power)))
 
 
-def two_points(
-    xp: Namespace, eps: float, t: float, values: tuple[Array, Array, Array], slope: Array
-) -> tuple[Array, Array]:
-    """Which outputs (m,) have the slope that two points at ±t tell, and what that leaves out; `values` are at 0, t and -t."""
+class Pair(NamedTuple):
+    """What two points at ±t on a ray tell of each output (m,)."""
+
+    met: Array  # bool: they have the slope
+    left: Array  # what they leave out
+    bow: Array  # how far f(x) stands apart from them
+    apart: Array  # bool: farther than f moves by its slope, or is large: it may be a value for itself, or f is about 0 here
+
+
+def two_points(xp: Namespace, eps: float, t: float, values: tuple[Array, Array, Array], slope: Array) -> Pair:
+    """The slope (m,) held to two points; `values` are at 0, t and -t."""
     value, ahead, behind = values
     speed = xp.abs(slope)
     size = xp.maximum(xp.abs(ahead), xp.abs(value)) + speed
-    bend = xp.abs((ahead - value) + (behind - value)) / t**2  # a slope that cancels does not tell what is left out
-    left = ROUNDINGS * eps / t * size + AGREED * xp.maximum(speed, xp.minimum(bend, size))
-    return (xp.abs((ahead - behind) / (2 * t) - slope) <= left) & xp.isfinite(left), left
+    bow = xp.abs((ahead - value) + (behind - value))  # a slope that cancels does not tell what is left out
+    left = ROUNDINGS * eps / t * size + AGREED * xp.maximum(speed, xp.minimum(bow / t**2, size))
+    met = (xp.abs((ahead - behind) / (2 * t) - slope) <= left) & xp.isfinite(left)
+    return Pair(met, left, bow, bow > APART * xp.maximum(xp.abs(value), speed))
 
 
 def confirmed(
@@ -86,19 +103,35 @@ def confirmed(
 ) -> Asking[str]:
     """Nothing where differences of plain f along the line agree with the slope (m,), else what is wrong."""
     xp, value = problem.xp, at_x.at[:, 0]
-    eps = problem.eps_of(value)
+    eps, lost, pairs = problem.eps_of(value), ~xp.isfinite(value), list[Pair]()
     for power in (POWER, SHORT_POWER):
         t = step_of(eps, power)
         if not _has_room(problem, line, t):
             break
         at = (yield line.points(problem.backend.asarray([[t], [-t]], problem.x.dtype))).at
-        met, left = two_points(xp, eps, t, (value, at[:, 0], at[:, 1]), slope)
-        if power == SHORT_POWER:
-            met = met & (left <= SHARP * xp.abs(slope))
-        if _all(problem.backend, met | ~xp.isfinite(value)):
+        pairs.append(two_points(xp, eps, t, (value, at[:, 0], at[:, 1]), slope))
+        if _all(problem.backend, (_settled(xp, pairs, slope)) | lost):
             return ""
+    if len(pairs) == 2 and not _all(problem.backend, _falls(pairs) | lost):
+        return ISOLATED
     noise = noise_at(problem, config, at_x)
     return (yield from _by_ladder(problem, config, value, line, slope, noise))
+
+
+def _settled(xp: Namespace, pairs: Sequence[Pair], slope: Array) -> Array:
+    """Which outputs need no more points."""
+    first, *others = pairs
+    if not others:
+        return first.met & ~first.apart
+    (closer,) = others
+    sharp = closer.met & (closer.left <= SHARP * xp.abs(slope))
+    return _falls(pairs) & (first.met | sharp)
+
+
+def _falls(pairs: Sequence[Pair]) -> Array:
+    """Whether f(x) belongs to what f is beside it: the closer the points, the less it stands apart."""
+    first, closer = pairs
+    return ~first.apart | (closer.bow <= FALLEN * first.bow)
 
 
 def confirmed_second(

@@ -30,6 +30,7 @@ CREDIT = 1e-3  # of half the jump at a kink: what else a bar may hold there, so 
 SPOILED = 1e3  # an inner derivative whose bar is more times that at x has met something there: a kink, an edge
 SPOILED_SHARE = 1e-9  # of the largest value: bars below it spoil nothing
 HIDDEN = 1e-3  # a bar beyond this share of the value, on lines whose scouts disagree, is UNRESOLVED
+STAYS = 0.9  # of how far f(x) stands apart, at the next smaller step: of a bend a quarter remains, of a kink a half
 
 
 @dataclass(frozen=True)
@@ -283,10 +284,13 @@ def finish(ladder: Ladder, estimate: Estimate, unresolved: Array | None = None) 
     status = _flag(backend, xp.logical_not(finite), Status.FAILED)
     status = status + _flag(backend, xp.logical_and(kinked, finite), Status.KINK)
     status = status + _flag(backend, _noisy(ladder, estimate), Status.NOISE_LIMITED)
+    isolated = _isolated(ladder) & finite & ~kinked
+    error = xp.where(isolated, xp.full_like(error, float("inf")), error)
     if unresolved is not None:
         lost = unresolved[None, :] & ((error > HIDDEN * xp.abs(value)) | _contradicted(ladder))
         error = xp.where(lost & _contradicted(ladder), xp.full_like(error, float("inf")), error)
-        status = status + _flag(backend, xp.logical_and(lost, finite), Status.UNRESOLVED)
+        isolated = isolated | (lost & finite)
+    status = status + _flag(backend, isolated, Status.UNRESOLVED)
     if ladder.side != 0:
         status = status + xp.full_like(status, int(Status.ONE_SIDED))
     error = xp.where(finite, error, xp.full_like(error, float("inf")))
@@ -386,6 +390,19 @@ def kink(ladder: Ladder) -> tuple[Array, Array]:
         half = xp.where(first, here, half)
         decided = decided | first
     return half, kinked
+
+
+def _isolated(ladder: Ladder) -> Array:
+    """Whether f(x) is a value for itself: it stands apart from what f is beside it however small the step."""
+    xp, rungs = ladder.backend.xp, ladder.rungs
+    count = min(int(rungs.step.shape[0]), 3)
+    if rungs.mean is None or count < 2:
+        return xp.zeros_like(rungs.largest, dtype=xp.bool)
+    bow = xp.abs(rungs.mean - rungs.base)
+    isolated = bow[0, ...] > ABOVE_ROUNDING * _level(ladder)
+    for i in range(count - 1):
+        isolated = isolated & (bow[i, ...] >= STAYS * bow[i + 1, ...])
+    return isolated
 
 
 def _level(ladder: Ladder) -> Array:
