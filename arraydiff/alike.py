@@ -100,8 +100,7 @@ class Alike:
         if found is None:
             return None
         followed, rows = found
-        direction = own_scale(backend, [self.leaf], x)
-        direction *= backend.ray(x.shape[0], x.dtype)
+        direction = own_scale(backend, [self.leaf], x) * backend.ray(x.shape[0], x.dtype)
         slope = xp.matmul(rows, direction)
         if same_value(backend, self.eps, value, followed, slope):
             return None

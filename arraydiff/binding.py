@@ -199,14 +199,20 @@ def _posed(
 
 
 def own_scale(backend: Backend, leaves: Sequence[Leaf], x: Array) -> Array:
-    """|x|, and 1 where x is 0, denormal, or what rounding leaves of a 0 beside the other entries of its array."""
-    xp, size, info = backend.xp, backend.xp.abs(x), backend.xp.finfo(x.dtype)
+    """|x|, perhaps x itself, and 1 where it is 0, denormal, or what rounding leaves of a 0 beside the others of its array."""
+    xp, info = backend.xp, backend.xp.finfo(x.dtype)
     least = float(info.smallest_normal) / float(info.eps)
-    if backend.on_cpu and not backend.deferred and backend.host is None and x.shape[0]:  # the common case: one look
-        low = xp.min(size)
+    if (
+        backend.on_cpu and not backend.deferred and backend.host is None and x.shape[0]
+    ):  # the common case: a look or two
+        size, low = x, xp.min(x)
+        if backend.counts(low > 0) == [0]:
+            size = xp.abs(x)
+            low = xp.min(size)
         usual = (low >= least) & (low >= LEFT_OF_ZERO * xp.max(size))
         if backend.counts(usual) == [1]:
             return size
+    size = xp.abs(x)
     none, start = size < least, 0
     parts = []
     for leaf in leaves:

@@ -213,25 +213,27 @@ def _binary(primitive: Any) -> tuple[Callable[[Any, Any], Any], Callable[[Any, A
     """a.__op__ and a.__rop__; the common case, plain numbers on one tape, is written out: it is what most of f consists of."""
     if primitive.kinks is not None:
         return lambda a, b: primitive(a, b), lambda a, b: primitive(b, a)
-    general = _times if primitive is prim.multiply else primitive
+    general, evaluate = _times if primitive is prim.multiply else primitive, primitive.evaluate
 
     def operation(a: Any, b: Any) -> Any:
-        trace = tape_of(a)
+        trace, x = tape_of(a), a.value
         if trace is None:
             return general(a, b)
         if type(b) is not Tracer:
             number = type(b) in raw.NUMBERS
-            return on_tape(primitive, trace, (a.node, None), (a.value, b)) if number else general(a, b)
+            return on_tape(primitive, trace, (a.node, None), (x, b), evaluate(x, b)) if number else general(a, b)
         if a is b and primitive is prim.multiply:  # one term of the derivative instead of two alike
-            return on_tape(prim.square, trace, (a.node,), (a.value,))
-        same = tape_of(b) is trace
-        return on_tape(primitive, trace, (a.node, b.node), (a.value, b.value)) if same else primitive(a, b)
+            return on_tape(prim.square, trace, (a.node,), (x,), x * x)
+        if tape_of(b) is not trace:
+            return primitive(a, b)
+        y = b.value
+        return on_tape(primitive, trace, (a.node, b.node), (x, y), evaluate(x, y))
 
     def reflected(b: Any, a: Any) -> Any:
-        trace = tape_of(b)
+        trace, y = tape_of(b), b.value
         if trace is None or type(a) not in raw.NUMBERS:
             return general(a, b)
-        return on_tape(primitive, trace, (None, b.node), (a, b.value))
+        return on_tape(primitive, trace, (None, b.node), (a, y), evaluate(a, y))
 
     return operation, reflected
 

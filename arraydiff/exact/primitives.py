@@ -69,7 +69,7 @@ class Primitive:
             x = args[0]
             trace = tape_of(x)
             if trace is not None:
-                return on_tape(self, trace, (x.node,), (x.value,), options)
+                return on_tape(self, trace, (x.node,), (x.value,), self.evaluate(x.value, **options), options)
         top = None
         for one in args:
             if type(one) is Tracer:
@@ -168,7 +168,8 @@ NO_OPTIONS: dict[str, Any] = {}
 
 def tape_of(x: Tracer) -> Trace | None:
     """The trace of plain numbers that are on its tape, as they are now; else None."""
-    if x.alias is not None:
+    alias = x.alias
+    if alias is not None and alias.version != alias.memory.version:
         refresh(x)
     trace = x.home
     return None if trace.tape is None or not trace.live or type(x.value) is Tracer else trace
@@ -179,16 +180,16 @@ def on_tape(
     trace: Trace,
     nodes: Sequence[Any],
     values: Sequence[Any],
+    out: Any,
     options: dict[str, Any] = NO_OPTIONS,
 ) -> Tracer:
     """As `Primitive.recorded`, of plain numbers on one tape, where there is no kink and no view: most of f consists of that."""
-    out, node = primitive.evaluate(*values, **options), next(trace.count)
     if type(out) in raw.NUMBERS:  # Python takes 1j * np.float64(2) for its own
         out = raw.numpy_number(out)
-    assert trace.tape is not None
-    result = out
+    node, result = next(trace.count), out
     if large.may_be(out) or (not primitive.by_name and large.any_of(values)):
         values, result = kept(trace, primitive, nodes, values, out)
+    assert trace.tape is not None
     trace.tape[node] = (primitive, nodes, values, result, options)
     return Tracer(trace, out, node, None)
 

@@ -90,22 +90,20 @@ class _Sums:
         old = self.found.get(node)
         if type(g) is Tracer or type(old) is Tracer or not raw.is_host(x):
             return False
-        fresh = node not in self.ours
-        if fresh:
-            buffer = raw.zeros(x.shape, x.dtype, x)
+        if g.dtype is not x.dtype and is_complex(g) and not is_complex(x):
+            g = g.real
+        simple = type(index) is int or type(index) is slice
+        buffer: Any = old
+        if node not in self.ours:
+            self.ours.add(node)
+            if simple and old is None:
+                self.found[node] = raw.scattered(g, index, x)
+                return True
+            self.found[node] = buffer = raw.zeros(x.shape, x.dtype, x)
             if old is not None:
                 buffer += old
-            self.found[node] = buffer
-            self.ours.add(node)
-        else:
-            buffer = old
-        if g.dtype is not buffer.dtype and is_complex(g) and not is_complex(buffer):
-            g = g.real
-        if type(index) is int or type(index) is slice:
-            if fresh and old is None:
-                buffer[index] = g
-            else:
-                buffer[index] += g
+        if simple:
+            buffer[index] += g
             return True
         return raw.add_at(buffer, index, g)
 
