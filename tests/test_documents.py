@@ -1,4 +1,4 @@
-"""Every Python example of README.md and docs/ runs as written, top to bottom, file by file."""
+"""Every Python example of README.md and docs/ runs as written, top to bottom, file by file, with torch and jax where they are."""
 
 from __future__ import annotations
 
