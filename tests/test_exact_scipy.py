@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import arraydiff as ad
 from arraydiff.exact import Refused, gradient, rule, traced
 
 scipy_linalg = pytest.importorskip("scipy.linalg", reason="SciPy is not installed")
@@ -21,7 +22,7 @@ A = np.array([[3.0, 0.4], [0.4, 2.0]])
 
 UNARY = """
     erf erfc erfcx erfi erfinv dawsn ndtr log_ndtr ndtri expit log_expit logit gammaln gamma digamma j0 j1 i0 i1 k0 k1 entr
-    expm1 log1p exp10 erfcinv rgamma loggamma y0 y1 i0e i1e k0e k1e ellipk ellipe exp1 expi gammasgn
+    expm1 log1p exp10 erfcinv rgamma loggamma y0 y1 i0e i1e k0e k1e exp1 expi gammasgn
 """
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {name: getattr(sc, name) for name in UNARY.split()} | {
     "jv": lambda x: sc.jv(1.5, x),
@@ -89,6 +90,37 @@ def test_first_and_second_derivatives_are_those_of_differences(name: str) -> Non
 def test_a_derivative_in_the_order_of_a_bessel_function_is_refused_by_name() -> None:
     with pytest.raises(Refused, match="jv in argument 0"):
         traced(lambda x: sc.jv(x, 1.0), POINT)
+
+
+@pytest.mark.parametrize("m", [1e-16, 1e-8, 0.3, 0.99, -5.0])
+def test_elliptic_integrals_lose_nothing_near_0(m: float) -> None:
+    mp = pytest.importorskip("mpmath", reason="the truth is computed with mpmath")
+    with mp.workdps(40):
+        right = [float(mp.diff(f, mp.mpf(m))) for f in (mp.ellipk, mp.ellipe)]
+    np.testing.assert_allclose([ad.grad(f)(m) for f in (sc.ellipk, sc.ellipe)], right, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "at", [(1000.0, 0.01, 1.0), (3.0, 0.1, 1000.0), (14.9, 1.0, 0.5), (22.0, 1.0, 1e-6), (0.4, 0.3, 0.2)]
+)
+def test_the_wings_of_voigts_profile_lose_nothing(at: tuple[float, float, float]) -> None:
+    mp = pytest.importorskip("mpmath", reason="the truth is computed with mpmath")
+
+    def profile(x: Any, s: Any, g: Any) -> Any:
+        z = (x + 1j * g) / (s * mp.sqrt(2))
+        return mp.re(mp.exp(-z * z) * mp.erfc(-1j * z)) / (s * mp.sqrt(2 * mp.pi))
+
+    with mp.workdps(60):
+        orders = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+        right = [float(mp.diff(profile, tuple(map(mp.mpf, at)), n, h=mp.mpf(10) ** -20)) for n in orders]
+    found = ad.grad(sc.voigt_profile, argnums=(0, 1, 2))(*at)
+    np.testing.assert_allclose(found, right, rtol=1e-13)
+
+
+def test_what_falls_with_the_size_of_x_has_a_kink_at_0() -> None:
+    for f in (sc.i0e, lambda x: sc.ive(0, x)):
+        assert ad.grad(f).result(0.0).status & ad.Status.KINK
+    assert ad.grad(sc.i1e)(0.0) == 0.5
 
 
 def test_a_ufunc_of_scipy_without_a_rule_is_refused_by_name() -> None:

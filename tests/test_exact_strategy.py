@@ -267,6 +267,20 @@ def test_bars_of_rounding_hold_where_single_precision_shows_them(name: str) -> N
     assert np.median(ratios) <= 100
 
 
+def test_least_squares_are_followed_at_their_solution() -> None:
+    a = np.random.default_rng(0).normal(size=(20, 5))
+    b = a @ np.ones(5)
+    for transform, f in (
+        (ad.grad, lambda x: np.sum((a @ x - b) ** 2)),
+        (ad.jacobian, lambda x: (a @ x - b) ** 2),
+        (ad.grad, lambda x: np.sum(x[:, None] * a.T @ a * x)),
+    ):
+        x = np.ones(5) if f(np.zeros(5)).any() else np.zeros(5)
+        result = transform(f).result(x)
+        assert (result.method_used, result.function_points) == ("exact", 6)
+        assert not result.status.any()
+
+
 def test_bars_of_long_running_sums_hold_backwards_too() -> None:
     random = np.random.default_rng(0)
     x, weights = random.normal(size=(2, 3000))

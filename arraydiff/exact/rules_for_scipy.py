@@ -19,7 +19,7 @@ from arraydiff.exact.dispatch import rule
 from arraydiff.exact.primitives import Linear
 from arraydiff.exact.products import linalg
 from arraydiff.exact.reductions import array, only
-from arraydiff.exact.trace import has_tracer, ops, prim
+from arraydiff.exact.trace import has_tracer, ops, plain, prim
 
 __all__ = [
     "cho_factor",
@@ -35,9 +35,44 @@ __all__ = [
 ]
 
 # Followed by the rules below.
-digamma, zeta, expit, wofz, ellipk, ellipe, expn = sc.digamma, sc.zeta, sc.expit, sc.wofz, sc.ellipk, sc.ellipe, sc.expn
+digamma, zeta, expit, wofz, expn = sc.digamma, sc.zeta, sc.expit, sc.wofz, sc.expn
 jv, yv, iv, kv, ive, kve = sc.jv, sc.yv, sc.iv, sc.kv, sc.ive, sc.kve
 ROOT_PI, ROOT_TAU = math.sqrt(math.pi), math.sqrt(2 * math.pi)
+
+FAR = 10.0
+"""Of Faddeeva's function: beyond, its slope cancels by more than 200, and the terms of its series are exact."""
+
+TERMS = [math.prod(range(1, 2 * k + 2, 2)) / 2**k for k in range(14)]
+"""Of the slope, times -i/√π and by powers of 1/z² (DLMF 7.12.1)."""
+
+
+def _series(z: Any, terms: list[float]) -> tuple[Any, Any, Any]:
+    """Where z lies far from 0 in the upper half plane, 1/z there, and the series in its square."""
+    far = (abs(plain(z)) > FAR) & (plain(z).imag >= 0)
+    once = 1 / ops.where(far, z, FAR)
+    inverse = once * once
+    total = terms[-1] * inverse
+    for term in reversed(terms[:-1]):
+        total = (total + term) * inverse
+    return far, once, total
+
+
+def _faddeeva_slope(z: Any, w: Any) -> Any:
+    """2i/√π - 2 z w(z)."""
+    far, _, series = _series(z, TERMS)
+    return ops.where(far, series * (-1j / ROOT_PI), 2j / ROOT_PI - 2 * z * w)
+
+
+def _faddeeva_bend(z: Any, w: Any) -> Any:
+    """Its derivative."""
+    far, once, series = _series(z, [(2 * k + 2) * term for k, term in enumerate(TERMS)])
+    return ops.where(far, series * once * (1j / ROOT_PI), -2 * w - 2 * z * (2j / ROOT_PI - 2 * z * w))
+
+
+def _with_sign(x: Any, y: Any) -> Any:
+    """Y sign(x); not a number at 0, where exp(-|x|) has a kink, unless y is 0 there."""
+    return ops.where((plain(x) == 0) & (plain(y) != 0), math.nan, ops.sign(x) * y)
+
 
 rule(sc.erf, lambda t, y, x: t * (2 / ROOT_PI) * ops.exp(-x * x))
 rule(sc.erfc, lambda t, y, x: t * (-2 / ROOT_PI) * ops.exp(-x * x))
@@ -45,7 +80,7 @@ rule(sc.erfcx, lambda t, y, x: t * (2 * x * y - 2 / ROOT_PI))
 rule(sc.erfi, lambda t, y, x: t * (2 / ROOT_PI) * ops.exp(x * x))
 rule(sc.erfinv, lambda t, y, x: t * (ROOT_PI / 2) * ops.exp(y * y))
 rule(sc.erfcinv, lambda t, y, x: t * (-ROOT_PI / 2) * ops.exp(y * y))
-rule(sc.wofz, lambda t, y, x: t * (2j / ROOT_PI - 2 * x * y))
+rule(sc.wofz, lambda t, y, z: t * _faddeeva_slope(z, y))
 rule(sc.dawsn, lambda t, y, x: t * (1 - 2 * x * y))
 rule(sc.ndtr, lambda t, y, x: t * ops.exp(-0.5 * x * x) / ROOT_TAU)
 rule(sc.log_ndtr, lambda t, y, x: t * ops.exp(-0.5 * x * x - y) / ROOT_TAU)
@@ -79,13 +114,13 @@ rule(sc.jv, None, lambda t, y, v, x: t * 0.5 * (jv(v - 1, x) - jv(v + 1, x)))
 rule(sc.yv, None, lambda t, y, v, x: t * 0.5 * (yv(v - 1, x) - yv(v + 1, x)))
 rule(sc.iv, None, lambda t, y, v, x: t * 0.5 * (iv(v - 1, x) + iv(v + 1, x)))
 rule(sc.kv, None, lambda t, y, v, x: t * -0.5 * (kv(v - 1, x) + kv(v + 1, x)))
-rule(sc.ive, None, lambda t, y, v, x: t * (0.5 * (ive(v - 1, x) + ive(v + 1, x)) - ops.sign(x) * y))
+rule(sc.ive, None, lambda t, y, v, x: t * (0.5 * (ive(v - 1, x) + ive(v + 1, x)) - _with_sign(x, y)))
 rule(sc.kve, None, lambda t, y, v, x: t * (y - 0.5 * (kve(v - 1, x) + kve(v + 1, x))))
 rule(sc.yn, None, lambda t, y, v, x: t * 0.5 * (yv(v - 1.0, x) - yv(v + 1.0, x)))
 rule(sc.y0, lambda t, y, x: -t * yv(1.0, x))
 rule(sc.y1, lambda t, y, x: t * 0.5 * (yv(0.0, x) - yv(2.0, x)))
-rule(sc.i0e, lambda t, y, x: t * (ive(1.0, x) - ops.sign(x) * y))
-rule(sc.i1e, lambda t, y, x: t * (0.5 * (ive(0.0, x) + ive(2.0, x)) - ops.sign(x) * y))
+rule(sc.i0e, lambda t, y, x: t * (ive(1.0, x) - _with_sign(x, y)))
+rule(sc.i1e, lambda t, y, x: t * (0.5 * (ive(0.0, x) + ive(2.0, x)) - _with_sign(x, y)))
 rule(sc.k0e, lambda t, y, x: t * (y - kve(1.0, x)))
 rule(sc.k1e, lambda t, y, x: t * (y - 0.5 * (kve(0.0, x) + kve(2.0, x))))
 rule(sc.j0, lambda t, y, x: -t * jv(1.0, x))
@@ -101,8 +136,10 @@ rule(sc.rel_entr, lambda t, y, p, q: t * (ops.log(p / q) + 1), lambda t, y, p, q
 rule(sc.kl_div, lambda t, y, p, q: t * ops.log(p / q), lambda t, y, p, q: t * (1 - p / q))
 rule(sc.huber, None, lambda t, y, d, r: t * ops.clip(r, -d, d))
 rule(sc.pseudo_huber, None, lambda t, y, d, r: t * r / ops.sqrt(1 + (r / d) ** 2))
-rule(sc.ellipk, lambda t, y, m: t * (ellipe(m) / (1 - m) - y) / (2 * m))
-rule(sc.ellipe, lambda t, y, m: t * (y - ellipk(m)) / (2 * m))
+rule(
+    sc.ellipk, lambda t, y, m: t * sc.elliprd(0.0, 1.0, 1 - m) / 6
+)  # (E / (1 - m) - K) / 2m cancels; DLMF 19.4.1, 19.25.1
+rule(sc.ellipe, lambda t, y, m: -t * sc.elliprd(0.0, 1 - m, 1.0) / 6)
 rule(sc.exp1, lambda t, y, x: -t * ops.exp(-x) / x)
 rule(sc.expi, lambda t, y, x: t * ops.exp(x) / x)
 rule(sc.expn, None, lambda t, y, n, x: -t * expn(n - 1, x))
@@ -112,22 +149,28 @@ rule(sc.log1p, lambda t, y, x: t / (1 + x))
 rule(sc.exp10, lambda t, y, x: t * y * math.log(10))
 
 
-def _line(x: Any, s: Any, g: Any) -> tuple[Any, Any]:
-    """The argument of Faddeeva's function in Voigt's profile, and its derivative there over the profile's norm."""
-    z = (x + 1j * g) / (s * math.sqrt(2))
-    return z, (2j / ROOT_PI - 2 * z * wofz(z)) / (s * ROOT_TAU)
+def _line(x: Any, s: Any, g: Any) -> Any:
+    """The argument of Faddeeva's function in Voigt's profile, which is Re w / (s √τ)."""
+    return (x + 1j * g) / (s * math.sqrt(2))
 
 
-def _voigt_in_sigma(t: Any, y: Any, x: Any, s: Any, g: Any) -> Any:
-    z, slope = _line(x, s, g)
-    return -t * (y + ops.real(slope * z)) / s
+def _voigt_slope(x: Any, s: Any, g: Any) -> Any:
+    z = _line(x, s, g)
+    return _faddeeva_slope(z, wofz(z)) / (s * s * (2 * ROOT_PI))
+
+
+def _voigt_bend(x: Any, s: Any, g: Any) -> Any:
+    z = _line(x, s, g)
+    return _faddeeva_bend(z, wofz(z)) / (s * s * (2 * ROOT_TAU))
 
 
 rule(
     sc.voigt_profile,
-    lambda t, y, x, s, g: t * ops.real(_line(x, s, g)[1]) / (s * math.sqrt(2)),
-    _voigt_in_sigma,
-    lambda t, y, x, s, g: -t * ops.imag(_line(x, s, g)[1]) / (s * math.sqrt(2)),
+    lambda t, y, x, s, g: t * ops.real(_voigt_slope(x, s, g)),
+    lambda t, y, x, s, g: (
+        t * ops.real(_voigt_bend(x, s, g))
+    ),  # what widens it diffuses: σ times the second derivative in x
+    lambda t, y, x, s, g: -t * ops.imag(_voigt_slope(x, s, g)),
 )
 
 

@@ -8,7 +8,6 @@ not settle it, the ray's ladder does, with bars of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -51,8 +50,8 @@ CLEAR = 0.1
 APART = 0.1
 """Of |f(x)| or of the slope, in units of the scale: f(x) may be a value for itself, as of a guard against a division by 0."""
 
-FALLEN = 1e-2
-"""Of how far f(x) stands apart, 500 times closer: of a bend 4e-6 remains, of a kink 2e-3, of a value for itself all."""
+FALLS = 0.75
+"""Power of the step by which f(x) stands apart less at least: of a bend it is 2, of a kink 1, of a value for itself 0."""
 
 ISOLATED = "f(x) stands apart from what f is beside x, as where a division by 0 is caught"
 OTHER_VALUES = "f gives other values to a traced x; it may be random, keep state, or look at the types of its arguments"
@@ -81,6 +80,7 @@ def step_of(eps: float, power: float) -> float:
 class Pair(NamedTuple):
     """What two points at ±t on a ray tell of each output (m,)."""
 
+    t: float
     met: Array  # bool: they have the slope
     left: Array  # what they leave out
     bow: Array  # how far f(x) stands apart from them
@@ -93,9 +93,11 @@ def two_points(xp: Namespace, eps: float, t: float, values: tuple[Array, Array, 
     speed = xp.abs(slope)
     size = xp.maximum(xp.abs(ahead), xp.abs(value)) + speed
     bow = xp.abs((ahead - value) + (behind - value))  # a slope that cancels does not tell what is left out
+    apart = bow > APART * xp.maximum(xp.abs(value), speed)
     left = ROUNDINGS * eps / t * size + AGREED * xp.maximum(speed, xp.minimum(bow / t**2, size))
+    left = left + xp.where(apart, AGREED * bow / t, xp.zeros_like(bow))  # what f moves by is all that there is of it
     met = (xp.abs((ahead - behind) / (2 * t) - slope) <= left) & xp.isfinite(left)
-    return Pair(met, left, bow, bow > APART * xp.maximum(xp.abs(value), speed))
+    return Pair(t, met, left, bow, apart)
 
 
 def confirmed(
@@ -103,35 +105,30 @@ def confirmed(
 ) -> Asking[str]:
     """Nothing where differences of plain f along the line agree with the slope (m,), else what is wrong."""
     xp, value = problem.xp, at_x.at[:, 0]
-    eps, lost, pairs = problem.eps_of(value), ~xp.isfinite(value), list[Pair]()
+    eps, lost = problem.eps_of(value), ~xp.isfinite(value)
+    first: Pair | None = None
     for power in (POWER, SHORT_POWER):
         t = step_of(eps, power)
         if not _has_room(problem, line, t):
             break
         at = (yield line.points(problem.backend.asarray([[t], [-t]], problem.x.dtype))).at
-        pairs.append(two_points(xp, eps, t, (value, at[:, 0], at[:, 1]), slope))
-        if _all(problem.backend, (_settled(xp, pairs, slope)) | lost):
+        pair = two_points(xp, eps, t, (value, at[:, 0], at[:, 1]), slope)
+        if first is None:
+            first, settled = pair, pair.met & ~pair.apart
+        else:
+            falls = _falls(first, pair)
+            if not _all(problem.backend, falls | lost):
+                return ISOLATED
+            settled = falls & (first.met | (pair.met & (pair.left <= SHARP * xp.abs(slope))))
+        if _all(problem.backend, settled | lost):
             return ""
-    if len(pairs) == 2 and not _all(problem.backend, _falls(pairs) | lost):
-        return ISOLATED
     noise = noise_at(problem, config, at_x)
     return (yield from _by_ladder(problem, config, value, line, slope, noise))
 
 
-def _settled(xp: Namespace, pairs: Sequence[Pair], slope: Array) -> Array:
-    """Which outputs need no more points."""
-    first, *others = pairs
-    if not others:
-        return first.met & ~first.apart
-    (closer,) = others
-    sharp = closer.met & (closer.left <= SHARP * xp.abs(slope))
-    return _falls(pairs) & (first.met | sharp)
-
-
-def _falls(pairs: Sequence[Pair]) -> Array:
+def _falls(first: Pair, closer: Pair) -> Array:
     """Whether f(x) belongs to what f is beside it: the closer the points, the less it stands apart."""
-    first, closer = pairs
-    return ~first.apart | (closer.bow <= FALLEN * first.bow)
+    return ~first.apart | (closer.bow <= (closer.t / first.t) ** FALLS * first.bow)
 
 
 def confirmed_second(

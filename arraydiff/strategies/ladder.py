@@ -284,13 +284,13 @@ def finish(ladder: Ladder, estimate: Estimate, unresolved: Array | None = None) 
     status = _flag(backend, xp.logical_not(finite), Status.FAILED)
     status = status + _flag(backend, xp.logical_and(kinked, finite), Status.KINK)
     status = status + _flag(backend, _noisy(ladder, estimate), Status.NOISE_LIMITED)
-    isolated = _isolated(ladder) & finite & ~kinked
-    error = xp.where(isolated, xp.full_like(error, float("inf")), error)
+    untold = isolated = _isolated(ladder) & finite & ~kinked
+    error = xp.where(isolated, xp.maximum(error, half_jump), error)
     if unresolved is not None:
         lost = unresolved[None, :] & ((error > HIDDEN * xp.abs(value)) | _contradicted(ladder))
         error = xp.where(lost & _contradicted(ladder), xp.full_like(error, float("inf")), error)
-        isolated = isolated | (lost & finite)
-    status = status + _flag(backend, isolated, Status.UNRESOLVED)
+        untold = isolated | (lost & finite)
+    status = status + _flag(backend, untold, Status.UNRESOLVED)
     if ladder.side != 0:
         status = status + xp.full_like(status, int(Status.ONE_SIDED))
     error = xp.where(finite, error, xp.full_like(error, float("inf")))
