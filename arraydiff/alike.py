@@ -54,21 +54,25 @@ class Alike:
             return None
         return (*args[: self.place], self.backend.copy(x), *args[self.place + 1 :])
 
-    def answer(self, transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Pair | None, Any]:
-        """F(x) and its derivative, None where they are to be made by the whole way; and f(x) by itself, as far as it is known."""
+    def answer(self, transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Pair | None, bool]:
+        """F(x) and its derivative, None where they are to be made by the whole way; and whether x is as it was."""
         backend, f, x = self.backend, transform.fun, args[self.place]
         if kwargs or len(args) > 1:
             f = partial(_with, f, args, kwargs, self.place)
-        verified, value = transform.options.config.verify_trace, None
-        if verified:  # in the open, and before f may keep what is traced
-            value = self._value(f(backend.copy(x)))
-            if value is None:
-                return None, None
         try:
             with backend.quietly():
-                return (self._held_to(value, f, x) if verified else self._sound(f, x)), value
+                if not transform.options.config.verify_trace:
+                    return self._sound(f, x), True
+                found = self._sloped(f, x)
         except Exception:  # noqa: BLE001 - the whole way meets it again, and tells
-            return None, value
+            return None, True
+        if found is None:
+            return None, True
+        followed, rows, slope = found
+        value = self._value(f(x))  # in the open; nobody needs x any more, so that f may have it
+        if value is None or same_value(backend, self.eps, value, followed, slope):
+            return None, False
+        return (value, rows), False
 
     def _value(self, made: Any) -> Array | None:
         """A copy of what f gave, in its shape; None if that is not what f gave before."""
@@ -93,8 +97,8 @@ class Alike:
         sound = math.isfinite(raw.total(rows) + (raw.total(value) if self.outputs else value))
         return (self.backend.asarray(value, copy=True), rows) if sound else None  # it may lie in x
 
-    def _held_to(self, value: Array, f: Function, x: Array) -> Pair | None:
-        """The same where plain f gave this value, and gives the slope at two points of a ray."""
+    def _sloped(self, f: Function, x: Array) -> tuple[Array, Array, Array] | None:
+        """The same, and the slope along a ray, where plain f has it at two points."""
         backend, xp = self.backend, self.backend.xp
         found = self._followed(f, x)
         if found is None:
@@ -102,16 +106,14 @@ class Alike:
         followed, rows = found
         direction = own_scale(backend, [self.leaf], x) * backend.ray(x.shape[0], x.dtype)
         slope = xp.matmul(rows, direction)
-        if same_value(backend, self.eps, value, followed, slope):
-            return None
         t = step_of(self.eps, POWER)
         direction *= t
         behind = self._value(f(x - direction))
         ahead = self._value(f(backend.added(direction, x)))
         if ahead is None or behind is None:
             return None
-        pair = two_points(xp, self.eps, t, (value, ahead, behind), slope)
-        return (value, rows) if backend.counts(~pair.met | pair.apart) == [0] else None
+        pair = two_points(xp, self.eps, t, (followed, ahead, behind), slope)
+        return (followed, rows, slope) if backend.counts(~pair.met | pair.apart) == [0] else None
 
 
 def _with(fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: int, point: Any) -> Any:

@@ -118,11 +118,11 @@ class Transform:
         alike = None if active_records() else self.alike
         taken = None if alike is None else alike.taken(args)
         if alike is not None and taken is not None:
-            pair, value = alike.answer(self, taken, kwargs)
+            pair, intact = alike.answer(self, taken, kwargs)
             if pair is not None:
                 return self._paired(*pair)
             self.alike = None  # until another call goes well
-            return self._whole(taken, kwargs, value)
+            return self._whole(taken if intact else args, kwargs)
         if self.unverified and not self.learnt and not active_records():
             from arraydiff.nested import unverified  # which loads what traces
 
@@ -131,11 +131,11 @@ class Transform:
                 return found
         return self._whole(args, kwargs)
 
-    def _whole(self, args: tuple[Any, ...], kwargs: dict[str, Any], f0: Any = None) -> Any:
-        """The answer by the whole way; `f0` is f(x), where it is known."""
+    def _whole(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The answer by the whole way."""
         full = self.options.full_output
         bare = not full and self.options.config.unreliable in ("warn", "ignore")
-        return self._given(*self._run(args, kwargs, bare, f0), full)
+        return self._given(*self._run(args, kwargs, bare), full)
 
     def _opens(self, bound: Bound, outputs: Layout) -> None:
         """Have calls like this one, which went well by following f, made in a shorter way."""
@@ -205,14 +205,11 @@ class Transform:
 
         return measured(self, calls, alike)
 
-    def _run(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], bare: bool = False, f0: Any = None
-    ) -> tuple[Bound, Derivative]:
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], bare: bool = False) -> tuple[Bound, Derivative]:
         bound = self._bind(args, kwargs)
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
             wanted = altered(self._wanted(bound), bare=bare, out=self.options.out if bare else None)
-            f0 = self.options.f0 if f0 is None else f0
-            derivative = differentiate(bound.problem, self.options.config, wanted, self._check_output, f0)
+            derivative = differentiate(bound.problem, self.options.config, wanted, self._check_output, self.options.f0)
         self._noted(bound, derivative)
         points = LEAST_POINTS if self.options.config.verify_trace else 1
         if derivative.prepared.goes_well and derivative.evaluator.points == points:

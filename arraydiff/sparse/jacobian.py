@@ -56,16 +56,14 @@ class SparseJacobian(Transform):
         """Not offered."""
         raise TypeError("a sparse Jacobian has no stepper: call it, or take jacobian(f).stepper(x) without sparsity")
 
-    def _run(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], bare: bool = False, f0: Any = None
-    ) -> tuple[Bound, Derivative]:
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], bare: bool = False) -> tuple[Bound, Derivative]:
         bound = self._bind(args, kwargs)
         check_inputs(bound, self.title)
         problem, config = bound.problem, self.options.config
         with problem.backend.on_device(), problem.backend.quietly():
             evaluator = Evaluator(problem, config, self._check_output)
             known = self.source.known(bound)
-            evaluator.know(self.options.f0 if f0 is None else f0)
+            evaluator.know(self.options.f0)
             derivative = evaluator.drive(self._request(bound, evaluator).derivation(known))
         self.source.keep(derivative.sparsity)
         self._noted(bound, derivative)
