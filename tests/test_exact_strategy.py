@@ -270,12 +270,13 @@ def test_bars_of_rounding_hold_where_single_precision_shows_them(name: str) -> N
 def test_least_squares_are_followed_at_their_solution() -> None:
     a = np.random.default_rng(0).normal(size=(20, 5))
     b = a @ np.ones(5)
-    for transform, f in (
-        (ad.grad, lambda x: np.sum((a @ x - b) ** 2)),
-        (ad.jacobian, lambda x: (a @ x - b) ** 2),
-        (ad.grad, lambda x: np.sum(x[:, None] * a.T @ a * x)),
+    for transform, f, x in (
+        (ad.grad, lambda x: np.sum((a @ x - b) ** 2), np.ones(5)),
+        (ad.jacobian, lambda x: (a @ x - b) ** 2, np.ones(5)),
+        (ad.grad, cost, np.ones(4)),
+        (ad.grad, lambda p: np.sum((decay(p) - decay(np.array([2.0, 0.5, 0.1]))) ** 2), np.array([2.0, 0.5, 0.1])),
+        (ad.grad, lambda x: np.sum(x**2), np.zeros(3)),
     ):
-        x = np.ones(5) if f(np.zeros(5)).any() else np.zeros(5)
         result = transform(f).result(x)
         assert (result.method_used, result.function_points) == ("exact", 6)
         assert not result.status.any()

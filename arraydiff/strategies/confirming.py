@@ -30,7 +30,7 @@ SHORT_POWER = 1 / 2
 """The same of a step that meets the kinks of one entry in 10,000,000, where the first one meets those of one in 30,000."""
 
 SHARP = 1e-3
-"""Of the slope: a difference over the short step that may be off by more tells nothing."""
+"""Of what f moves by: a difference over the short step that may be off by more tells nothing."""
 
 ROUNDINGS = 2.0**6
 """eps |f|: what two values may be rounded by, before the ladder is asked."""
@@ -82,7 +82,7 @@ class Pair(NamedTuple):
 
     t: float
     met: Array  # bool: they have the slope
-    left: Array  # what they leave out
+    sharp: Array  # bool: what they leave out is little beside what f moves by
     bow: Array  # how far f(x) stands apart from them
     apart: Array  # bool: farther than f moves by its slope, or is large: it may be a value for itself, or f is about 0 here
 
@@ -94,10 +94,12 @@ def two_points(xp: Namespace, eps: float, t: float, values: tuple[Array, Array, 
     size = xp.maximum(xp.abs(ahead), xp.abs(value)) + speed
     bow = xp.abs((ahead - value) + (behind - value))  # a slope that cancels does not tell what is left out
     apart = bow > APART * xp.maximum(xp.abs(value), speed)
-    left = ROUNDINGS * eps / t * size + AGREED * xp.maximum(speed, xp.minimum(bow / t**2, size))
-    left = left + xp.where(apart, AGREED * bow / t, xp.zeros_like(bow))  # what f moves by is all that there is of it
+    moves = xp.where(
+        apart, xp.maximum(speed, bow / t), speed
+    )  # at a minimum of 0 there is nothing else to compare with
+    left = ROUNDINGS * eps / t * size + AGREED * xp.maximum(moves, xp.minimum(bow / t**2, size))
     met = (xp.abs((ahead - behind) / (2 * t) - slope) <= left) & xp.isfinite(left)
-    return Pair(t, met, left, bow, apart)
+    return Pair(t, met, left <= SHARP * moves, bow, apart)
 
 
 def confirmed(
@@ -119,7 +121,7 @@ def confirmed(
             falls = _falls(first, pair)
             if not _all(problem.backend, falls | lost):
                 return ISOLATED
-            settled = falls & (first.met | (pair.met & (pair.left <= SHARP * xp.abs(slope))))
+            settled = falls & (first.met | (pair.met & pair.sharp))
         if _all(problem.backend, settled | lost):
             return ""
     noise = noise_at(problem, config, at_x)
