@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from arraydiff.callables import Transform
 
 Function = Callable[[Any], Any]
-Pair = tuple[Array, Array]
+Answer = tuple[Array, Array]
 """F(x) and its derivative."""
 
 MOST = 2**14
@@ -54,7 +54,7 @@ class Alike:
             return None
         return (*args[: self.place], self.backend.copy(x), *args[self.place + 1 :])
 
-    def answer(self, transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Pair | None, bool]:
+    def answer(self, transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Answer | None, bool]:
         """F(x) and its derivative, None where they are to be made by the whole way; and whether x is as it was."""
         backend, f, x = self.backend, transform.fun, args[self.place]
         if kwargs or len(args) > 1:
@@ -79,7 +79,7 @@ class Alike:
         flat = self.backend.flat(made) if getattr(made, "shape", ()) == self.outputs else None
         return None if flat is None else self.backend.xp.reshape(flat, self.outputs)
 
-    def _followed(self, f: Function, x: Array) -> Pair | None:
+    def _followed(self, f: Function, x: Array) -> Answer | None:
         """F(x) and its derivative by one trace, where there is no kink."""
         backend = self.backend
         tape = traced(f, x, limit=partial(room, backend, None))
@@ -88,7 +88,7 @@ class Alike:
             return None
         return value, matrix(backend, tape, x.shape[0]) if self.outputs else tape.pullback(self.one)
 
-    def _sound(self, f: Function, x: Array) -> Pair | None:
+    def _sound(self, f: Function, x: Array) -> Answer | None:
         """The same where all of it is finite."""
         found = self._followed(f, x)
         if found is None:

@@ -202,17 +202,15 @@ def own_scale(backend: Backend, leaves: Sequence[Leaf], x: Array) -> Array:
     """|x|, perhaps x itself, and 1 where it is 0, denormal, or what rounding leaves of a 0 beside the others of its array."""
     xp, info = backend.xp, backend.xp.finfo(x.dtype)
     least = float(info.smallest_normal) / float(info.eps)
-    if (
-        backend.on_cpu and not backend.deferred and backend.host is None and x.shape[0]
-    ):  # the common case: a look or two
-        size, low = x, xp.min(x)
-        if backend.counts(low > 0) == [0]:
-            size = xp.abs(x)
-            low = xp.min(size)
+    looks = bool(backend.on_cpu and not backend.deferred and backend.host is None and x.shape[0])
+    low: Any = xp.min(x) if looks else None
+    positive = looks and backend.counts(low > 0) == [1]
+    size = x if positive else xp.abs(x)
+    if looks:  # the common case
+        low = low if positive else xp.min(size)
         usual = (low >= least) & (low >= LEFT_OF_ZERO * xp.max(size))
         if backend.counts(usual) == [1]:
             return size
-    size = xp.abs(x)
     none, start = size < least, 0
     parts = []
     for leaf in leaves:

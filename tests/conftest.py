@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 
@@ -49,14 +48,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _looks_for(item: pytest.Item, names: list[str]) -> bool:
     if any(name in item.nodeid.lower() for name in names):
         return True
-    of_one = any(isinstance(one, Backend) for one in getattr(item, "callspec", _Alone).params.values())
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    of_one = any(isinstance(one, Backend) for one in parameters)
     return not of_one and any(name in _text(item.path) for name in names)
-
-
-class _Alone:
-    """The parameters of a test that has none."""
-
-    params: ClassVar[dict[str, Any]] = {}
 
 
 @cache

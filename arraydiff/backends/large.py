@@ -58,6 +58,18 @@ def _no_number(dtype: Any) -> np.ndarray:
     return none
 
 
+def scattered(values: Any, index: int | slice, like: Any) -> Any:
+    """Zeros like an array of NumPy, but for these values at an index; of a small one an operation counts more than a pass."""
+    if like.size > SMALL and type(index) is slice and index.step is None:  # the rest alone is written
+        made = np.empty(like.shape, like.dtype)
+        start, stop, _ = index.indices(like.shape[0])
+        made[:start], made[max(start, stop) :] = 0, 0
+    else:
+        made = np.zeros(like.shape, like.dtype)
+    made[index] = values
+    return made
+
+
 KEPT = 31 * 2**20
 """Bytes; the GNU C library learns from no block above 32 MiB."""
 

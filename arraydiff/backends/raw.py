@@ -188,22 +188,6 @@ def zeros(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     return namespace_of(like).zeros(shape, dtype=dtype, device=array_api_compat.device(like))
 
 
-FEW = 1 << 14
-"""Entries up to which one operation less is worth more than a pass over the array."""
-
-
-def scattered(values: Array, index: int | slice, like: Array) -> Array:
-    """Zeros like an array of NumPy, but for these values at an index."""
-    if like.size > FEW and type(index) is slice and index.step is None:  # the rest alone is written
-        made = np.empty(like.shape, like.dtype)
-        start, stop, _ = index.indices(like.shape[0])
-        made[:start], made[max(start, stop) :] = 0, 0
-    else:
-        made = np.zeros(like.shape, like.dtype)
-    made[index] = values
-    return made
-
-
 def add_at(array: Array, index: Any, values: Array) -> bool:
     """Add into an array of ours at places that may repeat; False where the library has no way to."""
     index = _complete(index, array)

@@ -12,7 +12,7 @@ from typing import Any
 from arraydiff.backends import raw
 from arraydiff.backends.displaced import Displacer
 from arraydiff.exact.primitives import Elementwise, Primitive
-from arraydiff.exact.sweeps import rounded
+from arraydiff.exact.sweeps import RUNNING, rounded
 from arraydiff.exact.trace import Trace, Tracer
 
 EXACT = frozenset({
@@ -41,7 +41,7 @@ def shaken(trace: Trace, root: Tracer, out: Tracer, shake: Displacer, *, keep: b
 def _again(primitive: Primitive, nodes: Any, operands: list[Any], options: dict[str, Any], shake: Displacer) -> Any:
     if primitive.name in EXACT:
         return primitive.evaluate(*operands, **options)
-    if primitive.name == "cumulative_sum":
+    if primitive.name == RUNNING:
         made = primitive.evaluate(*operands, **options)
         return rounded(primitive.name, shake, made, partial(primitive.evaluate, **options))
     if not isinstance(primitive, Elementwise):

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from arraydiff.backends import raw
+from arraydiff.backends import large, raw
 from arraydiff.backends.displaced import Displacer
 from arraydiff.exact.arrays import is_complex, whole, zeros_like
 from arraydiff.exact.trace import Trace, Tracer, ops, prim
 
+RUNNING = "cumulative_sum"
+"""The operation whose every sum goes into those that follow."""
+
 
 def rounded(name: str, shake: Displacer, made: Any, again: Callable[[Any], Any]) -> Any:
     """What a linear operation made, rounded otherwise: each partial sum is rounded by itself, and goes into all that follow."""
-    if name == "cumulative_sum":
+    if name == RUNNING:
         made = made + again(shake.alone(made) - made)
     return shake(made)
 
@@ -97,7 +100,7 @@ class _Sums:
         if node not in self.ours:
             self.ours.add(node)
             if simple and old is None:
-                self.found[node] = raw.scattered(g, index, x)
+                self.found[node] = large.scattered(g, index, x)
                 return True
             self.found[node] = buffer = raw.zeros(x.shape, x.dtype, x)
             if old is not None:
