@@ -15,10 +15,11 @@ from arraydiff._typing import Array
 from arraydiff.arguments import Layout, Leaf
 from arraydiff.backends import Backend, raw
 from arraydiff.binding import Bound, own_scale
-from arraydiff.exact import traced
+from arraydiff.exact import Refused, traced
 from arraydiff.memory import room
 from arraydiff.recording import matrix
 from arraydiff.strategies.confirming import POWER, same_value, step_of, two_points
+from arraydiff.strategies.exact import first_line
 
 if TYPE_CHECKING:
     from arraydiff.callables import Transform
@@ -54,25 +55,29 @@ class Alike:
             return None
         return (*args[: self.place], self.backend.copy(x), *args[self.place + 1 :])
 
-    def answer(self, transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Answer | None, bool]:
-        """F(x) and its derivative, None where they are to be made by the whole way; and whether x is as it was."""
+    def answer(
+        self, transform: Transform, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Answer | None, bool, str]:
+        """F(x) and its derivative, or None: then whether x is as it was, and why f was not followed here, for the whole way."""
         backend, f, x = self.backend, transform.fun, args[self.place]
         if kwargs or len(args) > 1:
             f = partial(_with, f, args, kwargs, self.place)
         try:
             with backend.quietly():
                 if not transform.options.config.verify_trace:
-                    return self._sound(f, x), True
+                    return self._sound(f, x), True, ""
                 found = self._sloped(f, x)
+        except Refused as refused:  # which costs one f, and no second
+            return None, True, first_line(refused)
         except Exception:  # noqa: BLE001 - the whole way meets it again, and tells
-            return None, True
+            return None, True, ""
         if found is None:
-            return None, True
+            return None, True, ""
         followed, rows, slope = found
         value = self._value(f(x))  # in the open; nobody needs x any more, so that f may have it
         if value is None or same_value(backend, self.eps, value, followed, slope):
-            return None, False
-        return (value, rows), False
+            return None, False, ""
+        return (value, rows), False, ""
 
     def _value(self, made: Any) -> Array | None:
         """A copy of what f gave, in its shape; None if that is not what f gave before."""

@@ -118,11 +118,11 @@ class Transform:
         alike = None if active_records() else self.alike
         taken = None if alike is None else alike.taken(args)
         if alike is not None and taken is not None:
-            pair, intact = alike.answer(self, taken, kwargs)
+            pair, intact, refused = alike.answer(self, taken, kwargs)
             if pair is not None:
                 return self._paired(*pair)
             self.alike = None  # until another call goes well
-            return self._whole(taken if intact else args, kwargs)
+            return self._whole(taken if intact else args, kwargs, refused)
         if self.unverified and not self.learnt and not active_records():
             from arraydiff.nested import unverified  # which loads what traces
 
@@ -131,11 +131,15 @@ class Transform:
                 return found
         return self._whole(args, kwargs)
 
-    def _whole(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The answer by the whole way."""
+    def _whole(self, args: tuple[Any, ...], kwargs: dict[str, Any], refused: str = "") -> Any:
+        """The answer by the whole way; `refused` is why f is not followed, where that was tried."""
         full = self.options.full_output
         bare = not full and self.options.config.unreliable in ("warn", "ignore")
-        return self._given(*self._run(args, kwargs, bare), full)
+        if not refused:
+            return self._given(*self._run(args, kwargs, bare), full)
+        bound = self._bind(args, kwargs)
+        bound = replace(bound, problem=replace(bound.problem, trace_refused=refused))
+        return self._given(*self._made(bound, bare), full)
 
     def _opens(self, bound: Bound, outputs: Layout) -> None:
         """Have calls like this one, which went well by following f, made in a shorter way."""
@@ -206,7 +210,9 @@ class Transform:
         return measured(self, calls, alike)
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], bare: bool = False) -> tuple[Bound, Derivative]:
-        bound = self._bind(args, kwargs)
+        return self._made(self._bind(args, kwargs), bare)
+
+    def _made(self, bound: Bound, bare: bool) -> tuple[Bound, Derivative]:
         with bound.problem.backend.on_device(), bound.problem.backend.quietly():
             wanted = altered(self._wanted(bound), bare=bare, out=self.options.out if bare else None)
             derivative = differentiate(bound.problem, self.options.config, wanted, self._check_output, self.options.f0)

@@ -181,6 +181,19 @@ def test_each_call_is_held_to_plain_f(later: Callable[[Any], Any]) -> None:
         assert g.alike is None
 
 
+def test_a_refusal_costs_one_f() -> None:
+    kinds = list[bool]()
+
+    def f(x: Any) -> Any:
+        kinds.append(type(x) is np.ndarray)
+        return float(x[0]) ** 2 if np.all(x > 2) else np.sum(x**2)
+
+    g = opened(ad.grad, f, np.ones(3))
+    kinds.clear()
+    np.testing.assert_allclose(g(np.full(3, 3.0)), [6.0, 0.0, 0.0], rtol=1e-9, atol=1e-9)
+    assert kinds.count(False) == 1
+
+
 def test_it_is_refused_by_name_where_f_changes_under_method_exact() -> None:
     f = Turning(sees_types)
     g = opened(ad.grad, f, X, method="exact")
